@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+// All of rejoin but the adaptors to the standard types, which are in rejoin/std.hpp.
+#include <rejoin/listener.hpp>
+#include <rejoin/network/scripted.hpp>
+#include <rejoin/pipe.hpp>

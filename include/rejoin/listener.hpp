@@ -1,0 +1,326 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <rejoin/pipe.hpp>
+#include <rejoin/session/table.hpp>
+
+namespace rejoin::inline v0_1 {
+
+/// Accepts conversations: `T` is the transport, `E` and `R` the policies of the pipes that it makes. It owns them: a pipe lives until
+/// it has reported `closed`, or the listener is destroyed, which gives all of them up. With a session, `on_accept` comes once a
+/// session, however many connections that takes.
+///
+/// Belongs to its loop's thread, and is neither copied nor moved. A handler may do anything with the pipes, and may close or destroy the
+/// listener.
+template <class T, class E = SystemEvents, class R = Persistent>
+class Listener {
+public:
+    using AcceptedPipe = Pipe<E, T, R>;
+
+    struct Options {
+        /// Of every pipe; `transport.keep_detached` says how long a session waits for its client to come back.
+        typename AcceptedPipe::Options pipe;
+        /// What is held at most; without a session, only `sessions` counts.
+        session::Limits limits;
+        /// Connections that the system keeps waiting, as far as it allows (net.core.somaxconn): a crowd that comes back at once.
+        int backlog = 4096;
+    };
+
+    explicit Listener(Loop& loop, const Options& options = Options())
+        : loop_(loop),
+          options_(options),
+          table_(options.limits, AcceptedPipe::seed()),
+          acceptor_(loop, Delegate<void(Socket&&)>::template to<&Listener::accepted>(this)),
+          expiry_(loop, Delegate<void()>::template to<&Listener::expire>(this)),
+          reap_(loop, Delegate<void()>::template to<&Listener::reap>(this)) {}
+    Listener(const Listener&) = delete;
+    ~Listener() {
+        acceptor_.close();
+        if (destroyed_ != nullptr) *destroyed_ = true;
+        while (auto* joining = table_.oldest_handshake()) delete static_cast<Joining*>(joining);
+        for (List* list : {&accepted_, &evicted_, &dead_})
+            while (ListNode* node = list->front()) delete static_cast<Accepted*>(node);
+    }
+
+    /// A new conversation. The pipe is the listener's; it may be kept by reference until it has reported `closed`. Handlers added here
+    /// miss nothing.
+    HandlerId on_accept(Function<void(AcceptedPipe&)> handler) {
+        return accept_handlers_.add(++last_handler_, std::move(handler)) ? last_handler_ : 0;
+    }
+    bool remove_handler(HandlerId id) { return id != 0 && accept_handlers_.remove(id); }
+
+    /// Listens on a numeric endpoint; `0.0.0.0` and `::` are every local address, port 0 lets the system choose (see `local_endpoint`).
+    /// `invalid_argument` for a name or options outside their bounds, `invalid_state` when it listens already, else the system's error.
+    Result<void> listen(const Endpoint& at) {
+        if (acceptor_.listening()) return Errc::invalid_state;
+        if (!at.valid() || at.name() != nullptr || !options_.pipe.transport.valid() || !options_.limits.valid() || options_.backlog < 1)
+            return Errc::invalid_argument;
+        return acceptor_.listen(at, options_.backlog);
+    }
+    /// Accepts nothing more; the conversations go on, but none whose connection breaks can come back.
+    void close() { acceptor_.close(); }
+    /// Where it listens; not `valid` when it does not.
+    Endpoint local_endpoint() const { return acceptor_.listening() ? acceptor_.local_endpoint() : Endpoint(); }
+    /// How many conversations there are, with and without a connection.
+    std::size_t size() const { return size_; }
+
+private:
+    using Connection = typename T::Connection;
+    using Table = session::Table<AcceptedPipe>;
+    using Entry = typename Table::Entry;
+    static constexpr bool survives = T::Session::survives_connections;
+
+    // One conversation.
+    struct Accepted final : ListNode, detail::PipeOwner {
+        explicit Accepted(Listener& l) : listener(l), pipe(l.loop_, &l.options_.pipe, this) { ++l.size_; }
+        ~Accepted() {
+            --listener.size_;
+            if constexpr (survives) {
+                pipe.session_.set_budget(nullptr);
+                if (entry != nullptr) listener.table_.erase(entry);
+            }
+        }
+        void pipe_detached() override {
+            if constexpr (survives) {
+                const TimePoint now = listener.loop_.now();
+                pipe.state() == PipeState::closed ? listener.table_.finish(*entry, now) : listener.table_.detach(*entry, now);
+                listener.arm_expiry();
+            }
+        }
+        void pipe_closed() override {
+            unlink();
+            listener.dead_.push(*this);
+            listener.reap_.schedule();
+        }
+
+        Listener& listener;
+        Entry* entry = nullptr;
+        AcceptedPipe pipe;
+    };
+
+    // A handshake is a matter of two round trips. One that has taken this long gives way to the next who comes; until then it is let
+    // finish: in a crowd that comes back at once, each would else push out another that is nearly through, which comes again. Those for
+    // whom there is no room at all wait in the system's queue.
+    static constexpr Duration ripe = Duration::seconds(1);
+
+    // One connection that is shaking hands.
+    struct Joining final : Table::Handshake, ConnectionObserver {
+        explicit Joining(Listener& l) : listener(l), connection(new (std::nothrow) Connection(l.loop_, *this)) {}
+        ~Joining() {
+            delete connection;
+            if constexpr (requires { listener.acceptor_.go_on(); }) listener.acceptor_.go_on();
+        }
+        void on_open() override {}
+        bool on_bytes(Bytes bytes) override {
+            if constexpr (survives)
+                return listener.join(*this, bytes);
+            else
+                return true;
+        }
+        bool on_writable() override { return listener.answer(*this); }
+        void on_end() override { delete this; }
+        void on_error(Error) override { delete this; }
+
+        Listener& listener;
+        Connection* connection;
+        bool refused = false;
+        session::ServerHandshake handshake;
+    };
+
+    // Calls the accept handlers. False when the listener is gone.
+    bool announce(AcceptedPipe& pipe) {
+        bool destroyed = false;
+        bool* const outer = std::exchange(destroyed_, &destroyed);
+        accept_handlers_(pipe);
+        if (destroyed) {
+            if (outer != nullptr) *outer = true;
+            return false;
+        }
+        destroyed_ = outer;
+        return true;
+    }
+
+    void accepted(Socket&& socket) {
+        if constexpr (survives) {
+            const IpAddress ip = unmapped(socket.peer_endpoint().ip());
+            const TimePoint now = loop_.now();
+            if (auto* oldest = table_.in_the_way(ip)) {
+                if (now - oldest->since() < ripe) return;
+                delete static_cast<Joining*>(oldest);
+            }
+            auto* joining = new (std::nothrow) Joining(*this);
+            if (joining == nullptr) return;
+            if (joining->connection == nullptr || !table_.admit(*joining, ip, now) || !joining->connection->adopt(std::move(socket))) {
+                delete joining;
+                return;
+            }
+            arm_expiry();
+            if constexpr (requires { acceptor_.rest(ripe); })
+                if (table_.shaking_hands() >= options_.limits.half_made) {
+                    const Duration age = now - table_.oldest_handshake()->since();
+                    if (age < ripe) acceptor_.rest(ripe - age);
+                }
+        } else {
+            if (size_ >= options_.limits.sessions) return;
+            auto* connection = new (std::nothrow) Connection(loop_, detail::Nobody::instance());
+            if (connection == nullptr) return;
+            auto* made = new (std::nothrow) Accepted(*this);
+            if (made == nullptr || !connection->adopt(std::move(socket))) {
+                delete connection;
+                delete made;
+                return;
+            }
+            accepted_.push(*made);
+            made->pipe.state_ = PipeState::connecting;
+            if (announce(made->pipe))
+                made->pipe.accept(connection);
+            else
+                delete connection;
+        }
+    }
+
+    // Bytes of a handshake. False when its connection is not the handshake's any more.
+    bool join(Joining& joining, Bytes bytes) {
+        using Step = session::ServerHandshake::Step;
+        using session::Refusal;
+        auto& handshake = joining.handshake;
+        for (;;) {
+            auto step = handshake.receive(bytes);
+            if (joining.refused) return true;  // it is being told so
+            if (!step) {
+                if (step.error() == Errc::version_mismatch) return refuse(joining, Refusal::version);
+                delete &joining;
+                return false;
+            }
+            if (*step == Step::more) return answer(joining);
+            if (*step == Step::joined) return joined(joining, bytes);
+
+            session::Nonce nonce;
+            if (!entropy(nonce.bytes)) return refuse(joining, Refusal::limit);
+            const auto window = static_cast<std::uint32_t>(options_.pipe.transport.replay_limit);
+            if (*step == Step::hello) {
+                session::Identity identity;
+                if (!entropy(identity.id.bytes) || !entropy(identity.key.bytes)) return refuse(joining, Refusal::limit);
+                if (!handshake.welcome(identity, nonce, window, options_.pipe.transport.pre_shared_key.get()))
+                    return refuse(joining, Refusal::proof);
+                if (table_.create(identity, joining.peer(), loop_.now()) == nullptr) return refuse(joining, Refusal::limit);
+            } else {
+                Entry* entry = table_.find(handshake.id());
+                if (entry == nullptr) return refuse(joining, Refusal::unknown);
+                AcceptedPipe* pipe = entry->owner;
+                if (pipe != nullptr && handshake.agreement().epoch <= pipe->session_.epoch()) return refuse(joining, Refusal::fenced);
+                handshake.resume(entry->identity.key, nonce, pipe == nullptr ? 0 : pipe->session_.received(), window);
+            }
+        }
+    }
+    bool refuse(Joining& joining, session::Refusal why) {
+        joining.handshake.refuse(why);
+        joining.refused = true;
+        return answer(joining);
+    }
+    bool answer(Joining& joining) {
+        while (!joining.handshake.pending().empty()) {
+            const Bytes piece[] = {joining.handshake.pending()};
+            auto wrote = joining.connection->write(piece);
+            if (wrote) {
+                joining.handshake.wrote(*wrote);
+            } else if (wrote.error() == Errc::would_block) {
+                joining.connection->want_writable();
+                return true;
+            } else {
+                joining.refused = true;
+                break;
+            }
+        }
+        if (!joining.refused) return true;
+        delete &joining;
+        return false;
+    }
+    bool joined(Joining& joining, Bytes rest) {
+        Entry* entry = table_.find(joining.handshake.id());
+        const session::Agreement agreement = joining.handshake.agreement();
+        // Between its question and its proof the session may have gone, or a newer connection have come.
+        if (entry == nullptr || (entry->owner != nullptr && agreement.epoch <= entry->owner->session_.epoch())) {
+            delete &joining;
+            return false;
+        }
+        const TimePoint now = loop_.now();
+        const Duration round_trip = now - joining.since();
+        const bool first = entry->owner == nullptr;
+        auto* const made = first ? new (std::nothrow) Accepted(*this) : nullptr;
+        AcceptedPipe* const pipe = first && made != nullptr ? &made->pipe : entry->owner;
+        if (pipe == nullptr || !table_.attach(*entry, pipe, now, [this](Entry& other) { evict(other); })) {
+            delete made;
+            delete &joining;
+            return false;
+        }
+        if (first) {
+            accepted_.push(*made);
+            made->entry = entry;
+            pipe->session_.set_identity(entry->identity, true);
+            pipe->session_.set_budget(&entry->peer().budget);
+            pipe->state_ = PipeState::connecting;
+        }
+        Connection* connection = std::exchange(joining.connection, nullptr);
+        connection->set_observer(detail::Nobody::instance());
+        delete &joining;
+        if (first && !announce(*pipe)) {
+            delete connection;
+            return false;
+        }
+        if (pipe->state_ == PipeState::closed && first) {  // the handler gave it up
+            delete connection;
+            return false;
+        }
+        return pipe->accept(connection, agreement, round_trip, !first) && pipe->take_rest(connection, rest);
+    }
+
+    // A session without a connection is over. Its place is free at once; its pipe is told when nothing else is under way, as its handlers
+    // may do anything.
+    void evict(Entry& entry) {
+        auto& gone = static_cast<Accepted&>(*entry.owner->owner_);
+        gone.pipe.session_.set_budget(nullptr);
+        gone.entry = nullptr;
+        table_.erase(&entry);
+        gone.unlink();
+        evicted_.push(gone);
+        reap_.schedule();
+    }
+
+    void arm_expiry() {
+        const TimePoint next = table_.next_expiry(options_.pipe.transport.keep_detached);
+        if (next < expiry_.when()) expiry_.at(next);
+    }
+    void expire() {
+        if constexpr (survives) {
+            const TimePoint now = loop_.now();
+            while (auto* late = table_.late(now)) delete static_cast<Joining*>(late);
+            while (Entry* entry = table_.expired(now, options_.pipe.transport.keep_detached))
+                entry->owner == nullptr ? table_.erase(entry) : evict(*entry);
+            arm_expiry();
+        }
+    }
+    void reap() {
+        while (ListNode* node = dead_.front()) delete static_cast<Accepted*>(node);
+        ListNode* const node = evicted_.front();
+        if (node == nullptr) return;
+        reap_.schedule();  // one at a time: its handlers may even destroy the listener
+        static_cast<Accepted*>(node)->pipe.fail(classify(Errc::session_expired, Stage::established));
+    }
+
+    Loop& loop_;
+    const Options options_;
+    Table table_;
+    typename T::Acceptor acceptor_;
+    Loop::Timer expiry_;
+    Loop::Deferred reap_;
+    List accepted_;
+    List evicted_;  // to be told
+    List dead_;
+    Handlers<AcceptedPipe&> accept_handlers_;
+    bool* destroyed_ = nullptr;
+    std::size_t size_ = 0;
+    HandlerId last_handler_ = 0;
+};
+
+}  // namespace rejoin::inline v0_1

@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <rejoin/network/state.hpp>
+
+namespace rejoin::inline v0_1 {
+
+/// One difference between two states of the network: the same on every system for the same happening.
+struct NetworkChange {
+    enum class Kind : std::uint8_t {
+        interface_removed,
+        interface_down,  ///< switched off; its carrier is then not reported apart
+        carrier_down,    ///< still switched on, but its link is gone
+        address_removed,
+        address_unusable,  ///< another host has it, or it is being checked again
+        interface_added,
+        interface_up,    ///< switched on; `carrier_up` follows when packets can pass
+        carrier_up,      ///< packets can pass from now on
+        address_added,   ///< `address_usable` follows when packets can be sent from it
+        address_usable,  ///< packets can be sent from it from now on
+        route_added,     ///< there is a route to the internet where there was none, for `family`
+        route_changed,   ///< it leaves by another interface, through another gateway, or with another source address
+        route_removed,
+        active_interface_changed,  ///< another interface leads to the internet
+        connectivity_lost,         ///< no route to the internet is left, by either family
+        connectivity_regained,     ///< the first route to the internet is there
+    };
+
+    Kind kind = Kind::interface_added;
+    /// Existing connections are probably dead or on the wrong path. Not so for a loss that touches link-local addresses alone, as
+    /// containers that come and go make many. A connection asks `affects`.
+    bool major = false;
+    Family family = Family::none;       ///< of the address or the route
+    std::uint32_t interface_index = 0;  ///< the interface in question; for routes the new one, or the old one if there is no new one
+    Text<15> interface_name;
+    IpAddress address;  ///< the address in question; for routes the source address
+    IpAddress gateway;  ///< for routes
+    /// The states that were compared, this change and all others of the moment included. Valid for the duration of the call.
+    const NetworkState* before = nullptr;
+    const NetworkState* after = nullptr;
+
+    /// Whether a connection that uses this local address is hit: the address is gone or unusable, its interface is gone, down or
+    /// without carrier, or the route to the internet that led over its interface was lost, moved away or got another gateway (which may
+    /// not matter to a connection inside the local network: that is not known here). Changes for the better hit nothing, and
+    /// routes do not matter to loopback addresses. Only during the call that delivers the change.
+    bool affects(const IpAddress& local) const {
+        if (before == nullptr || after == nullptr) return false;
+        const IpAddress ip = unmapped(local);
+        const std::uint32_t over = before->interface_of(ip);
+        if (over == 0) return false;
+        switch (kind) {
+            case Kind::interface_removed:
+            case Kind::interface_down:
+            case Kind::carrier_down:
+                return over == interface_index;
+            case Kind::address_removed:
+            case Kind::address_unusable:
+                return same_address(ip, address);
+            case Kind::route_changed:
+            case Kind::route_removed:
+            case Kind::active_interface_changed:
+            case Kind::connectivity_lost: {
+                if (ip.is_loopback() || (family != Family::none && family != ip.family)) return false;
+                const Route& was = before->route_for(ip.family);
+                const Route& is = after->route_for(ip.family);
+                return was.present && was.interface_index == over && !(is.present && same_path(was, is));
+            }
+            default:
+                return false;
+        }
+    }
+
+    /// Whether what failed before may work now: there is a new way, or an old one is back.
+    bool may_help() const {
+        return kind == Kind::carrier_up || kind == Kind::address_added || kind == Kind::address_usable || kind == Kind::route_added ||
+               kind == Kind::route_changed || kind == Kind::active_interface_changed || kind == Kind::connectivity_regained;
+    }
+
+    /// Whether packets take the same way by both: interface and gateway.
+    static bool same_path(const Route& a, const Route& b) { return a.interface_index == b.interface_index && a.gateway == b.gateway; }
+};
+
+namespace detail {
+
+// Looks for an element from where the last one was found: two lists in the same order are compared in one pass.
+template <class T, class Same>
+const T* find_from(std::size_t& at, const Array<T>& in, Same same) {
+    for (std::size_t n = 0; n < in.size(); ++n) {
+        const std::size_t i = (at + n) % in.size();
+        if (!same(in[i])) continue;
+        at = i + 1;
+        return &in[i];
+    }
+    return nullptr;
+}
+inline const Interface* find_from(std::size_t& at, const Array<Interface>& in, const Interface& what) {
+    return find_from(at, in, [&](const Interface& i) { return i.index == what.index; });
+}
+// Without the prefix length: an address that stays under another length has not gone.
+inline const InterfaceAddress* find_from(std::size_t& at, const Array<InterfaceAddress>& in, const InterfaceAddress& what) {
+    return find_from(at, in, [&](const InterfaceAddress& a) { return a.interface_index == what.interface_index && a.ip == what.ip; });
+}
+
+}  // namespace detail
+
+/// Calls `report(const NetworkChange&)` for each difference, in this order: interfaces lost, addresses lost, interfaces gained, addresses
+/// gained, each as the states list them; routes, IPv4 before IPv6; then the active interface and connectivity. Two states that say
+/// the same make no call, whatever happened between them. `report` must leave both states as they are.
+template <class Report>
+void diff(const NetworkState& before, const NetworkState& after, Report&& report) {
+    using Kind = NetworkChange::Kind;
+    const auto make = [&](Kind kind, std::uint32_t index, bool major) {
+        NetworkChange change;
+        change.kind = kind;
+        change.major = major;
+        change.interface_index = index;
+        const Interface* named = after.find_interface(index);
+        if (named == nullptr) named = before.find_interface(index);
+        if (named != nullptr) change.interface_name = named->name;
+        change.before = &before;
+        change.after = &after;
+        return change;
+    };
+    const auto emit_interface_loss = [&](Kind kind, const Interface& lost) {
+        bool major = false;
+        for (const InterfaceAddress& a : before.addresses)
+            major = major || (a.interface_index == lost.index && a.usable() && !a.ip.is_link_local());
+        report(make(kind, lost.index, major));
+    };
+    const auto report_address = [&](Kind kind, const InterfaceAddress& a, const NetworkState& in, bool major) {
+        if (in.find_address(a.interface_index, a.ip) != &a) return;  // listed before, with another prefix length
+        NetworkChange change = make(kind, a.interface_index, major && !a.ip.is_link_local());
+        change.family = a.ip.family;
+        change.address = a.ip;
+        report(change);
+    };
+
+    std::size_t at = 0;
+    for (const Interface& was : before.interfaces) {
+        const Interface* is = detail::find_from(at, after.interfaces, was);
+        if (is == nullptr)
+            emit_interface_loss(Kind::interface_removed, was);
+        else if (was.up && !is->up)
+            emit_interface_loss(Kind::interface_down, was);
+        else if (was.running() && !is->running())
+            emit_interface_loss(Kind::carrier_down, was);
+    }
+    at = 0;
+    for (const InterfaceAddress& was : before.addresses) {
+        const InterfaceAddress* is = detail::find_from(at, after.addresses, was);
+        if (is == nullptr)
+            report_address(Kind::address_removed, was, before, was.usable());
+        else if (was.usable() && !is->usable())
+            report_address(Kind::address_unusable, was, before, true);
+    }
+    at = 0;
+    for (const Interface& is : after.interfaces) {
+        const Interface* was = detail::find_from(at, before.interfaces, is);
+        if (was == nullptr) report(make(Kind::interface_added, is.index, false));
+        if (is.up && !(was != nullptr && was->up)) report(make(Kind::interface_up, is.index, false));
+        if (is.running() && !(was != nullptr && was->running())) report(make(Kind::carrier_up, is.index, false));
+    }
+    at = 0;
+    for (const InterfaceAddress& is : after.addresses) {
+        const InterfaceAddress* was = detail::find_from(at, before.addresses, is);
+        if (was == nullptr) report_address(Kind::address_added, is, after, false);
+        if (is.usable() && !(was != nullptr && was->usable())) report_address(Kind::address_usable, is, after, false);
+    }
+
+    for (Family family : {Family::v4, Family::v6}) {
+        const Route& was = before.route_for(family);
+        const Route& is = after.route_for(family);
+        if (!(was.present || is.present) || was == is) continue;
+        const Route& shown = is.present ? is : was;
+        NetworkChange change = make(!was.present  ? Kind::route_added
+                                    : !is.present ? Kind::route_removed
+                                                  : Kind::route_changed,
+                                    shown.interface_index, was.present && !(is.present && NetworkChange::same_path(was, is)));
+        change.family = family;
+        change.address = shown.source;
+        change.gateway = shown.gateway;
+        report(change);
+    }
+    const std::uint32_t from = before.active_interface(), to = after.active_interface();
+    if (from != 0 && to != 0 && from != to) report(make(Kind::active_interface_changed, to, true));
+    if (before.connected() && !after.connected()) report(make(Kind::connectivity_lost, from, true));
+    if (!before.connected() && after.connected()) report(make(Kind::connectivity_regained, to, false));
+}
+
+/// The change in one sentence for people.
+inline Description describe(const NetworkChange& change) {
+    using Kind = NetworkChange::Kind;
+    const auto name = [&] {
+        Text<31> text{change.interface_name};
+        return text.empty() ? text.append("number ").append_number(change.interface_index) : text;
+    }();
+    const auto interface_text = [&](TextView what) { return Description("Interface ").append(name).append(what); };
+    const auto address_text = [&](TextView what) {
+        return Description("Address ").append(to_text(change.address)).append(what).append(name);
+    };
+    const TextView protocol = change.family == Family::v6 ? "IPv6" : "IPv4";
+    const auto route_text = [&](TextView what) {
+        Description text = Description(protocol).append(what).append(name);
+        if (change.gateway.family != Family::none) text.append(" through ").append(to_text(change.gateway));
+        return text.append(".");
+    };
+    switch (change.kind) {
+        case Kind::interface_removed:
+            return interface_text(" is gone.");
+        case Kind::interface_down:
+            return interface_text(" was switched off.");
+        case Kind::carrier_down:
+            return interface_text(" lost its link.");
+        case Kind::address_removed:
+            return address_text(" was removed from ").append(".");
+        case Kind::address_unusable:
+            return address_text(" cannot be used any more on ").append(".");
+        case Kind::interface_added:
+            return interface_text(" appeared.");
+        case Kind::interface_up:
+            return interface_text(" was switched on.");
+        case Kind::carrier_up:
+            return interface_text(" has a link.");
+        case Kind::address_added:
+            return address_text(" was added to ").append(".");
+        case Kind::address_usable:
+            return address_text(" can be used on ").append(".");
+        case Kind::route_added:
+            return route_text(" has a route to the internet by ");
+        case Kind::route_changed:
+            return route_text(" now goes to the internet by ");
+        case Kind::route_removed:
+            return Description(protocol).append(" has no route to the internet any more; it went by ").append(name).append(".");
+        case Kind::active_interface_changed:
+            return interface_text(" now leads to the internet.");
+        case Kind::connectivity_lost:
+            return TextView("There is no route to the internet any more.");
+        case Kind::connectivity_regained:
+            return Description("There is a route to the internet again, by ").append(name).append(".");
+    }
+    return {};
+}
+
+}  // namespace rejoin::inline v0_1

@@ -1,0 +1,5 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+// `entropy(MutableBytes) -> Result<void>`: secrets from the system.
+#include <rejoin/os/linux/entropy.hpp>

@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#if !defined(_WIN32)
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <rejoin/core/address.hpp>
+#include <rejoin/core/bytes.hpp>
+#include <rejoin/core/time.hpp>
+#include <utility>
+
+namespace rejoin::inline v0_1 {
+
+/// What the kernel knows of a TCP connection's path (TCP_INFO).
+struct PathInfo {
+    bool known = false;             ///< false where the system does not tell
+    std::uint32_t in_flight = 0;    ///< segments sent that the peer's kernel has not acknowledged
+    std::uint32_t retransmits = 0;  ///< retransmissions of the oldest of them, none answered
+    std::uint32_t probes = 0;       ///< probes of a closed window or a quiet connection, none answered
+    Duration since_ack;             ///< since the peer's kernel last acknowledged anything
+
+    /// Whether the peer's kernel answers, be the peer's program stopped or its buffers full: nothing that went out in the last `d` (or
+    /// before) waits for it, or it acknowledged something within `d`. One unanswered probe of a closed window is ordinary.
+    bool acknowledges(Duration d) const { return known && ((in_flight == 0 && probes < 2) || since_ack <= d); }
+};
+
+/// A socket: owned, move-only, non-blocking, close-on-exec, never raising SIGPIPE. Errors are the system's own codes, but for "it would
+/// have to wait", which is `would_block`.
+class Socket {
+public:
+    using Handle = int;
+
+    Socket() = default;
+    /// Takes a descriptor over and makes it non-blocking and close-on-exec.
+    explicit Socket(Handle fd) : fd_(fd) {
+        if (fd < 0) return;
+        ::fcntl(fd, F_SETFL, ::fcntl(fd, F_GETFL) | O_NONBLOCK);
+        ::fcntl(fd, F_SETFD, FD_CLOEXEC);
+    }
+    Socket(Socket&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+    Socket& operator=(Socket&& other) noexcept {
+        std::swap(fd_, other.fd_);
+        return *this;
+    }
+    ~Socket() { close(); }
+
+    static Result<Socket> tcp(Family family) { return open(family, SOCK_STREAM); }
+    static Result<Socket> udp(Family family) { return open(family, SOCK_DGRAM); }
+
+    explicit operator bool() const { return fd_ >= 0; }
+    Handle fd() const { return fd_; }
+    /// Gives the descriptor to the caller, who closes it.
+    Handle release() { return std::exchange(fd_, -1); }
+    void close() {
+        if (fd_ >= 0) ::close(std::exchange(fd_, -1));
+    }
+    /// Closes with a reset instead of an orderly end (SO_LINGER of zero, socket(7)): what was not sent is discarded.
+    void reset() {
+        if (fd_ < 0) return;
+        const linger now{1, 0};
+        set(SOL_SOCKET, SO_LINGER, now);
+        close();
+    }
+
+    /// Binds to a local address and port; port 0 is chosen by the system, for outgoing connections as late as it can be.
+    Result<void> bind(const IpAddress& ip, std::uint16_t port) {
+#if defined(IP_BIND_ADDRESS_NO_PORT)
+        if (port == 0 && !listening_reuse_) set(IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1);
+#endif
+        SocketAddress to(ip, port);
+        return result(::bind(fd_, to.get(), to.size()));
+    }
+    /// Lets a server listen again at once on a port whose old connections still linger (SO_REUSEADDR, socket(7)); before `bind`.
+    void reuse_address() {
+        listening_reuse_ = true;
+        set(SOL_SOCKET, SO_REUSEADDR, 1);
+    }
+    Result<void> listen(int backlog) { return result(::listen(fd_, backlog)); }
+    /// Starts to connect. `would_block`: under way; when it is writable, `take_error` has the outcome.
+    Result<void> connect(const IpAddress& ip, std::uint16_t port) {
+        SocketAddress to(ip, port);
+        if (::connect(fd_, to.get(), to.size()) == 0) return {};
+        return errno == EINPROGRESS || errno == EINTR ? Error(Errc::would_block) : last_error();
+    }
+    /// Takes one waiting connection.
+    Result<Socket> accept() {
+        for (;;) {
+#if defined(__linux__)
+            const int fd = ::accept4(fd_, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+            if (fd >= 0) return Socket(fd, Made{});
+#else
+            const int fd = ::accept(fd_, nullptr, nullptr);
+            if (fd >= 0) return Socket(fd);
+#endif
+            if (errno != EINTR) return last_error();
+        }
+    }
+
+    /// Reads what is there; 0 is the end of the stream.
+    Result<std::size_t> receive(MutableBytes to) {
+        for (;;) {
+            const ssize_t n = ::recv(fd_, to.data(), to.size(), 0);
+            if (n >= 0) return static_cast<std::size_t>(n);
+            if (errno != EINTR) return last_error();
+        }
+    }
+    /// Writes the pieces in order in one system call; returns how many bytes the system took, at least one. At most 8 pieces count.
+    Result<std::size_t> send(std::span<const Bytes> pieces) {
+        if (pieces.size() == 1) return send(pieces[0]);
+        iovec vectors[8];
+        msghdr message{};
+        message.msg_iov = vectors;
+        for (Bytes piece : pieces.first(pieces.size() < 8 ? pieces.size() : 8))
+            vectors[message.msg_iovlen++] = {const_cast<std::byte*>(piece.data()), piece.size()};
+        for (;;) {
+            const ssize_t n = ::sendmsg(fd_, &message, MSG_NOSIGNAL);
+            if (n >= 0) return static_cast<std::size_t>(n);
+            if (errno != EINTR) return last_error();
+        }
+    }
+    Result<std::size_t> send(Bytes bytes) {
+        for (;;) {
+            const ssize_t n = ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+            if (n >= 0) return static_cast<std::size_t>(n);
+            if (errno != EINTR) return last_error();
+        }
+    }
+    /// Ends the sending direction; the peer reads the end of the stream after everything that was sent.
+    Result<void> shutdown_send() { return result(::shutdown(fd_, SHUT_WR)); }
+
+    /// The pending error of the socket (SO_ERROR), which is thereby cleared; none is `Error{}`.
+    Error take_error() {
+        int error = 0;
+        socklen_t size = sizeof error;
+        if (::getsockopt(fd_, SOL_SOCKET, SO_ERROR, &error, &size) != 0) return Error::system(errno);
+        return error == 0 ? Error() : Error::system(error);
+    }
+    Endpoint local_endpoint() const { return endpoint_of(::getsockname); }
+    Endpoint peer_endpoint() const { return endpoint_of(::getpeername); }
+
+    /// Sends small pieces at once (TCP_NODELAY): the library gathers by itself.
+    void no_delay() { set(IPPROTO_TCP, TCP_NODELAY, 1); }
+    /// Lets the kernel retransmit at least this often, where it can (Linux 6.15 and later: TCP_RTO_MAX_MS, 1 s to 120 s), so that a
+    /// connection kept in use finds a returned path soon.
+    void cap_retransmission(Duration at_least_every) {
+#if defined(__linux__)
+        set(IPPROTO_TCP, 44 /* TCP_RTO_MAX_MS */, static_cast<int>(at_least_every.milliseconds()));
+#else
+        static_cast<void>(at_least_every);
+#endif
+    }
+    PathInfo path_info() const;
+
+private:
+    struct Made {};
+    Socket(Handle fd, Made) : fd_(fd) {}
+
+    struct SocketAddress {
+        SocketAddress() = default;
+        SocketAddress(const IpAddress& ip, std::uint16_t port) {
+            if (ip.family == Family::v4) {
+                v4.sin_family = AF_INET;
+                v4.sin_port = htons(port);
+                std::memcpy(&v4.sin_addr, ip.bytes, 4);
+            } else {
+                v6.sin6_family = AF_INET6;
+                v6.sin6_port = htons(port);
+                v6.sin6_scope_id = ip.scope;
+                std::memcpy(&v6.sin6_addr, ip.bytes, 16);
+            }
+        }
+        const sockaddr* get() const { return reinterpret_cast<const sockaddr*>(&v6); }
+        sockaddr* get() { return reinterpret_cast<sockaddr*>(&v6); }
+        socklen_t size() const { return v6.sin6_family == AF_INET ? sizeof v4 : sizeof v6; }
+        union {
+            sockaddr_in6 v6{};
+            sockaddr_in v4;
+        };
+    };
+
+    static Result<Socket> open(Family family, int type) {
+        if (family == Family::none) return Errc::invalid_argument;
+        const int domain = family == Family::v4 ? AF_INET : AF_INET6;
+#if defined(__linux__)
+        const int fd = ::socket(domain, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        if (fd < 0) return last_error();
+        return Socket(fd, Made{});
+#else
+        const int fd = ::socket(domain, type, 0);
+        if (fd < 0) return last_error();
+        return Socket(fd);
+#endif
+    }
+    static Error last_error() { return errno == EAGAIN || errno == EWOULDBLOCK ? Error(Errc::would_block) : Error::system(errno); }
+    static Result<void> result(int returned) {
+        if (returned != 0) return last_error();
+        return {};
+    }
+    template <class T>
+    void set(int level, int option, const T& value) {
+        ::setsockopt(fd_, level, option, &value, sizeof value);
+    }
+    Endpoint endpoint_of(int (*get)(int, sockaddr*, socklen_t*)) const {
+        SocketAddress from;
+        socklen_t size = sizeof from;
+        if (get(fd_, from.get(), &size) != 0) return {};
+        IpAddress ip;
+        if (from.v6.sin6_family == AF_INET) {
+            ip.family = Family::v4;
+            std::memcpy(ip.bytes, &from.v4.sin_addr, 4);
+            return {ip, ntohs(from.v4.sin_port)};
+        }
+        if (from.v6.sin6_family != AF_INET6) return {};
+        std::memcpy(ip.bytes, &from.v6.sin6_addr, 16);
+        ip.family = Family::v6;
+        ip.scope = from.v6.sin6_scope_id;
+        return {ip, ntohs(from.v6.sin6_port)};
+    }
+
+    Handle fd_ = -1;
+    bool listening_reuse_ = false;
+};
+
+#if !defined(__linux__)
+inline PathInfo Socket::path_info() const { return {}; }
+#endif
+
+}  // namespace rejoin::inline v0_1
+#endif

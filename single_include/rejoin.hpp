@@ -1,0 +1,6924 @@
+// SPDX-License-Identifier: BSL-1.0
+// Made by amalgamate.cmake from include/: edit there.
+#pragma once
+
+// All of rejoin but the adaptors to the standard types, which are in rejoin/std.hpp.
+
+#include <cstdint>
+
+#include <cstddef>
+#include <new>
+
+// The version, by Semantic Versioning 2.0.0. `#if` can compare REJOIN_VERSION: major * 10000 + minor * 100 + patch.
+// The build reads these three lines; nothing else in the project repeats the numbers.
+#define REJOIN_VERSION_MAJOR 0
+#define REJOIN_VERSION_MINOR 1
+#define REJOIN_VERSION_PATCH 0
+#define REJOIN_VERSION (REJOIN_VERSION_MAJOR * 10000 + REJOIN_VERSION_MINOR * 100 + REJOIN_VERSION_PATCH)
+
+/// Everything lives in `rejoin`, inside an inline namespace that names the version, so that two versions of the library can be
+/// linked into one program.
+namespace rejoin::inline v0_1 {}
+#include <type_traits>
+#include <utility>
+
+namespace rejoin::inline v0_1 {
+
+template <class Signature>
+class Function;
+
+/// A move-only callable. What it captures lives inside while it fits into three pointers, else on the heap; empty (made from nothing
+/// or from a null function pointer), it is false and must not be called.
+template <class R, class... Args>
+class Function<R(Args...)> {
+public:
+    Function() = default;
+
+    template <class F>
+    requires(!std::is_same_v<std::remove_cvref_t<F>, Function> && std::is_invocable_r_v<R, std::remove_cvref_t<F>&, Args...>)
+        Function(F&& f) {
+        using Stored = std::decay_t<F>;
+        if constexpr (std::is_pointer_v<std::remove_cvref_t<F>>)
+            if (f == nullptr) return;
+        if constexpr (sizeof(Stored) <= sizeof storage_ && alignof(Stored) <= alignof(void*) &&
+                      std::is_nothrow_move_constructible_v<Stored>) {
+            ::new (static_cast<void*>(storage_)) Stored(std::forward<F>(f));
+            call_ = [](Function& self, Args... args) -> R {
+                return static_cast<R>((*static_cast<Stored*>(self.inside()))(std::forward<Args>(args)...));
+            };
+            if constexpr (!std::is_trivially_copyable_v<Stored>)
+                manage_ = [](Function& self, Function* to) {
+                    auto& stored = *static_cast<Stored*>(self.inside());
+                    if (to != nullptr) ::new (to->inside()) Stored(std::move(stored));
+                    stored.~Stored();
+                };
+        } else {
+            auto* stored = new (std::nothrow) Stored(std::forward<F>(f));
+            if (stored == nullptr) return;  // stays empty, as its owner can see
+            ::new (static_cast<void*>(storage_)) Stored*(stored);
+            call_ = [](Function& self, Args... args) -> R {
+                return static_cast<R>((**static_cast<Stored**>(self.inside()))(std::forward<Args>(args)...));
+            };
+            manage_ = [](Function& self, Function* to) {
+                auto* held = *static_cast<Stored**>(self.inside());
+                if (to != nullptr)
+                    ::new (to->inside()) Stored*(held);
+                else
+                    delete held;
+            };
+        }
+    }
+
+    Function(Function&& other) noexcept { take(other); }
+    Function& operator=(Function&& other) noexcept {
+        if (this != &other) {
+            reset();
+            take(other);
+        }
+        return *this;
+    }
+    ~Function() { reset(); }
+
+    explicit operator bool() const { return call_ != nullptr; }
+    R operator()(Args... args) { return call_(*this, std::forward<Args>(args)...); }
+
+private:
+    void* inside() { return storage_; }
+    void reset() {
+        if (manage_ != nullptr) manage_(*this, nullptr);
+        call_ = nullptr;
+        manage_ = nullptr;
+    }
+    void take(Function& other) {
+        call_ = std::exchange(other.call_, nullptr);
+        manage_ = std::exchange(other.manage_, nullptr);
+        if (manage_ != nullptr)
+            manage_(other, this);
+        else
+            __builtin_memcpy(storage_, other.storage_, sizeof storage_);
+    }
+
+    R (*call_)(Function&, Args...) = nullptr;
+    void (*manage_)(Function&, Function*) = nullptr;  // moves to the other, or destroys; null where copying the bytes is enough
+    alignas(void*) std::byte storage_[3 * sizeof(void*)] = {};
+};
+
+template <class Signature>
+class Delegate;
+
+/// A member function and the object to call it on: two pointers, copyable, owns nothing.
+template <class... Args>
+class Delegate<void(Args...)> {
+public:
+    constexpr Delegate() = default;
+
+    /// `Delegate<void(int)>::to<&Thing::changed>(thing)`
+    template <auto Member, class T>
+    static Delegate to(T* object) {
+        Delegate d;
+        d.object_ = object;
+        d.call_ = [](void* self, Args... args) { (static_cast<T*>(self)->*Member)(std::forward<Args>(args)...); };
+        return d;
+    }
+
+    explicit operator bool() const { return call_ != nullptr; }
+    void operator()(Args... args) const { call_(object_, std::forward<Args>(args)...); }
+
+private:
+    void* object_ = nullptr;
+    void (*call_)(void*, Args...) = nullptr;
+};
+
+}  // namespace rejoin::inline v0_1
+
+namespace rejoin::inline v0_1 {
+
+/// Names one added handler of one object. 0 is never given out: it says that memory was out and nothing was added.
+using HandlerId = std::uint32_t;
+
+/// The handlers of one kind of event, called in the order in which they were added. While they are called, a handler may add
+/// handlers (called from the next event on), remove any (itself too), and destroy the list's owner: what a running handler
+/// captured lives until it returns.
+template <class... Args>
+class Handlers {
+public:
+    Handlers() = default;
+    Handlers(Handlers&&) = delete;
+    ~Handlers() {
+        Node* const left = std::exchange(head_, nullptr);
+        if (frame_ == nullptr) free_list(left);
+        for (Frame* f = frame_; f != nullptr; f = f->outer) {
+            f->destroyed = true;
+            if (f->outer == nullptr) f->orphans = left;
+        }
+    }
+
+    bool empty() const { return head_ == nullptr; }
+
+    /// Adds `call` under `id`, which the owner makes unique. False when `call` is empty or memory is out.
+    bool add(HandlerId id, Function<void(Args...)> call) {
+        if (!call) return false;
+        auto* node = new (std::nothrow) Node{nullptr, id, std::move(call)};
+        if (node == nullptr) return false;
+        (head_ == nullptr ? head_ : last()->next) = node;
+        return true;
+    }
+
+    /// Takes the handler away; false when there is none of that id. It is not called again, not even for the event under way.
+    bool remove(HandlerId id) {
+        Node* before = nullptr;
+        for (Node* node = head_; node != nullptr; before = node, node = node->next) {
+            if (node->id != id || id == 0) continue;
+            node->id = 0;
+            if (frame_ == nullptr)
+                delete unlink(before, node);
+            else
+                frame_->removed = true;
+            return true;
+        }
+        return false;
+    }
+
+    /// Calls every handler. Returns false when one of them destroyed the list: the owner is gone, touch nothing of it.
+    bool operator()(Args... args) {
+        if (head_ == nullptr) return true;
+        Frame frame{frame_, nullptr, false, false};
+        frame_ = std::launder(&frame);  // which GCC 12 does not take for a pointer that outlives the frame: it never does
+        Node* const end = last();
+        for (Node* node = head_;; node = node->next) {
+            if (node->id != 0) node->call(args...);
+            if (frame.destroyed || node == end) break;
+        }
+        if (frame.destroyed || frame.removed) return settle(frame);
+        frame_ = frame.outer;
+        return true;
+    }
+
+private:
+    struct Node {
+        Node* next;
+        HandlerId id;  // 0: removed while running, to be freed after
+        Function<void(Args...)> call;
+    };
+    // One call under way. The outermost one frees what a destroyed list leaves behind.
+    struct Frame {
+        Frame* outer;
+        Node* orphans;
+        bool destroyed;
+        bool removed;  // a handler was: the outermost call frees it
+    };
+
+    // A handler was removed, or the list destroyed, while it was called.
+    bool settle(Frame& frame) {
+        // What a removed handler captured may own the list, or change it once more, as it goes.
+        while (!frame.destroyed && frame.outer == nullptr && std::exchange(frame.removed, false)) free_list(take_removed());
+        if (frame.destroyed) {
+            free_list(frame.orphans);
+            return false;
+        }
+        frame_ = frame.outer;
+        if (frame_ != nullptr) frame_->removed |= frame.removed;
+        return true;
+    }
+    // Looked for each time: handlers are few, and a pipe has many lists.
+    Node* last() const {
+        Node* node = head_;
+        while (node->next != nullptr) node = node->next;
+        return node;
+    }
+    static void free_list(Node* node) {
+        while (node != nullptr) delete std::exchange(node, node->next);
+    }
+    Node* unlink(Node* before, Node* node) {
+        (before == nullptr ? head_ : before->next) = node->next;
+        return node;
+    }
+    Node* take_removed() {
+        Node* taken = nullptr;
+        Node* before = nullptr;
+        for (Node *node = head_, *next; node != nullptr; node = next) {
+            next = node->next;
+            if (node->id == 0)
+                unlink(before, node)->next = std::exchange(taken, node);
+            else
+                before = node;
+        }
+        return taken;
+    }
+
+    Node* head_ = nullptr;
+    Frame* frame_ = nullptr;
+};
+
+}  // namespace rejoin::inline v0_1
+
+#include <cstdint>
+
+#include <compare>
+#include <cstdint>
+#include <type_traits>
+
+namespace rejoin::inline v0_1 {
+
+namespace detail {
+
+// Arithmetic that stops at the end it would run past: an option may hold `std::chrono::hours::max()`.
+constexpr std::int64_t add(std::int64_t a, std::int64_t b) {
+    std::int64_t sum = 0;
+    return !__builtin_add_overflow(a, b, &sum) ? sum : b < 0 ? INT64_MIN : INT64_MAX;
+}
+constexpr std::int64_t subtract(std::int64_t a, std::int64_t b) {
+    std::int64_t difference = 0;
+    return !__builtin_sub_overflow(a, b, &difference) ? difference : b > 0 ? INT64_MIN : INT64_MAX;
+}
+constexpr std::int64_t multiply(std::int64_t a, std::int64_t b) {
+    std::int64_t product = 0;
+    return !__builtin_mul_overflow(a, b, &product) ? product : (a < 0) != (b < 0) ? INT64_MIN : INT64_MAX;
+}
+
+}  // namespace detail
+
+/// A span of time in 64-bit nanoseconds (about 292 years either way). Converts from any `std::chrono::duration` without
+/// including <chrono>; `rejoin/std.hpp` converts back. Conversion and arithmetic saturate, and `unlimited()` less anything is
+/// `unlimited()`.
+class Duration {
+public:
+    constexpr Duration() = default;
+
+    /// From a chrono duration of any period and arithmetic representation, truncated to nanoseconds.
+    template <class D>
+    requires requires(const D& d) {
+        d.count();
+        D::period::num;
+        D::period::den;
+    }
+    constexpr Duration(const D& d)
+        : nanoseconds_(scaled(d.count(), D::period::num * (1'000'000'000 / divisor<D>), D::period::den / divisor<D>)) {}
+
+    static constexpr Duration nanoseconds(std::int64_t n) { return Duration(n, Raw{}); }
+    static constexpr Duration microseconds(std::int64_t n) { return nanoseconds(n) * 1'000; }
+    static constexpr Duration milliseconds(std::int64_t n) { return nanoseconds(n) * 1'000'000; }
+    static constexpr Duration seconds(std::int64_t n) { return nanoseconds(n) * 1'000'000'000; }
+    /// Longer than any wait: "no limit". (Not `max`: windows.h makes that a macro.)
+    static constexpr Duration unlimited() { return nanoseconds(INT64_MAX); }
+
+    constexpr std::int64_t nanoseconds() const { return nanoseconds_; }
+    constexpr std::int64_t microseconds() const { return nanoseconds_ / 1'000; }
+    constexpr std::int64_t milliseconds() const { return nanoseconds_ / 1'000'000; }
+
+    friend constexpr auto operator<=>(Duration, Duration) = default;
+    friend constexpr Duration operator+(Duration a, Duration b) {
+        return a == unlimited() || b == unlimited() ? unlimited() : nanoseconds(detail::add(a.nanoseconds_, b.nanoseconds_));
+    }
+    friend constexpr Duration operator-(Duration a, Duration b) {
+        return a == unlimited() ? unlimited() : nanoseconds(detail::subtract(a.nanoseconds_, b.nanoseconds_));
+    }
+    friend constexpr Duration operator*(Duration a, std::int64_t n) { return nanoseconds(detail::multiply(a.nanoseconds_, n)); }
+    friend constexpr Duration operator/(Duration a, std::int64_t n) { return nanoseconds(a.nanoseconds_ / n); }
+
+private:
+    struct Raw {};
+    constexpr Duration(std::int64_t n, Raw) : nanoseconds_(n) {}
+
+    // Whole nanoseconds first and then the rest, each side divided by what they share, so that only what is too long overflows.
+    template <class Rep>
+    static constexpr std::int64_t scaled(Rep count, std::int64_t by, std::int64_t over) {
+        if constexpr (std::is_floating_point_v<Rep>) {
+            const double n = static_cast<double>(count) * static_cast<double>(by) / static_cast<double>(over);
+            return !(n < 0x1p63) ? INT64_MAX : n < -0x1p63 ? INT64_MIN : static_cast<std::int64_t>(n);
+        } else {
+            std::int64_t n = 0;
+            if (__builtin_add_overflow(count, std::int64_t{0}, &n)) return INT64_MAX;  // an unsigned count
+            return detail::add(detail::multiply(n / over, by), n % over * by / over);
+        }
+    }
+    static constexpr std::int64_t common(std::int64_t a, std::int64_t b) { return b == 0 ? a : common(b, a % b); }
+    template <class D>
+    static constexpr std::int64_t divisor = common(1'000'000'000, D::period::den);
+
+    std::int64_t nanoseconds_ = 0;
+};
+
+/// A moment on the monotonic clock, which neither jumps nor counts time asleep (CLOCK_MONOTONIC). Comparable only within a host's boot.
+class TimePoint {
+public:
+    constexpr TimePoint() = default;
+    static constexpr TimePoint from_nanoseconds(std::int64_t n) { return TimePoint(n); }
+    /// Later than every moment: "never".
+    static constexpr TimePoint never() { return TimePoint(INT64_MAX); }
+
+    constexpr std::int64_t nanoseconds() const { return nanoseconds_; }
+
+    friend constexpr auto operator<=>(TimePoint, TimePoint) = default;
+    friend constexpr TimePoint operator+(TimePoint t, Duration d) {
+        return d == Duration::unlimited() || t == never() ? never() : TimePoint(detail::add(t.nanoseconds_, d.nanoseconds()));
+    }
+    friend constexpr Duration operator-(TimePoint a, TimePoint b) {
+        return a == never() ? Duration::unlimited() : Duration::nanoseconds(detail::subtract(a.nanoseconds_, b.nanoseconds_));
+    }
+
+private:
+    constexpr explicit TimePoint(std::int64_t n) : nanoseconds_(n) {}
+    std::int64_t nanoseconds_ = 0;
+};
+
+}  // namespace rejoin::inline v0_1
+
+namespace rejoin::inline v0_1 {
+
+/// A small generator for jitter: SplitMix64 (Steele, Lea, Flood 2014). Not for secrets. Seed it from `entropy`, never from a clock:
+/// machines that start together must not move in step.
+class Random {
+public:
+    explicit constexpr Random(std::uint64_t seed) : state_(seed) {}
+
+    constexpr std::uint64_t next() {
+        std::uint64_t z = state_ += 0x9e3779b97f4a7c15;
+        z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
+        z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
+        return z ^ (z >> 31);
+    }
+    /// Evenly from 0 to `n - 1`; 0 for `n` 0. (The modulo's bias is below 2⁻³² for every `n` that fits in 32 bits.)
+    constexpr std::uint64_t below(std::uint64_t n) { return n == 0 ? 0 : next() % n; }
+    /// Evenly from `low` to `high`.
+    constexpr Duration between(Duration low, Duration high) {
+        const auto width = high > low ? static_cast<std::uint64_t>((high - low).nanoseconds()) + 1 : 1;
+        return low + Duration::nanoseconds(static_cast<std::int64_t>(below(width)));
+    }
+
+private:
+    std::uint64_t state_;
+};
+
+}  // namespace rejoin::inline v0_1
+
+namespace rejoin::inline v0_1 {
+
+/// A place in one intrusive list. Leaves the list when destroyed. The address is the identity: neither copied nor moved.
+class ListNode {
+public:
+    ListNode() = default;
+    ListNode(const ListNode&) = delete;
+    ~ListNode() { unlink(); }
+
+    bool linked() const { return next_ != nullptr; }
+    void unlink() {
+        if (next_ == nullptr) return;
+        previous_->next_ = next_;
+        next_->previous_ = previous_;
+        previous_ = next_ = nullptr;
+    }
+
+protected:
+    friend class List;
+    void link_before(ListNode& at) {
+        previous_ = at.previous_;
+        next_ = &at;
+        previous_->next_ = this;
+        at.previous_ = this;
+    }
+    ListNode* previous_ = nullptr;
+    ListNode* next_ = nullptr;
+};
+
+/// A doubly linked list of `ListNode`s that it does not own; adding and removing cost a few stores and no memory.
+class List {
+public:
+    List() { head_.previous_ = head_.next_ = &head_; }
+    ~List() {
+        while (ListNode* node = front()) node->unlink();
+        head_.next_ = head_.previous_ = nullptr;
+    }
+
+    bool empty() const { return head_.next_ == &head_; }
+    ListNode* front() { return empty() ? nullptr : head_.next_; }
+    /// Adds at the end; a node that stands in a list already stays where it is.
+    void push(ListNode& node) {
+        if (!node.linked()) node.link_before(head_);
+    }
+    /// Takes over every node of `other`, which is then empty; only for an empty list.
+    void take(List& other) {
+        if (other.empty()) return;
+        head_.next_ = other.head_.next_;
+        head_.previous_ = other.head_.previous_;
+        head_.next_->previous_ = head_.previous_->next_ = &head_;
+        other.head_.previous_ = other.head_.next_ = &other.head_;
+    }
+    /// Calls `f(node)` for each node that is in the list now. `f` may unlink or destroy any node, and add some, which are left for the
+    /// next time.
+    template <class F>
+    void for_each(F f) {
+        List round;
+        round.take(*this);
+        while (ListNode* node = round.front()) {
+            node->unlink();
+            push(*node);
+            f(*node);
+        }
+    }
+
+private:
+    ListNode head_;
+};
+
+}  // namespace rejoin::inline v0_1
+
+#include <cstdint>
+#include <cstring>
+
+#include <cstdint>
+#include <cstdlib>
+
+#include <cstdint>
+#include <new>
+#include <utility>
+
+namespace rejoin::inline v0_1 {
+
+/// The errors that are rejoin's own. Whatever the system says is kept as the system's code instead (`Error::Domain::system`).
+enum class Errc : std::int32_t {
+    ok = 0,
+    would_block,       ///< a buffer is full; `on_drained` says when to go on
+    invalid_argument,  ///< an argument or option is outside what its documentation allows
+    invalid_state,     ///< the call makes no sense in the object's present state
+    out_of_memory,     ///< an allocation failed; nothing was changed
+    too_large,         ///< larger than a stated bound
+    unsupported,       ///< this policy or system cannot do that
+    timed_out,         ///< a deadline of rejoin's own passed
+    cancelled,         ///< called off by the program
+    malformed,         ///< bytes that the protocol does not allow
+    version_mismatch,  ///< the peer speaks another version of the session protocol
+    proof_invalid,     ///< the peer does not hold the session's key
+    session_unknown,   ///< the peer does not know the session: it was restarted, or the session expired there
+    session_limit,     ///< the peer holds as many sessions as it may
+    session_aborted,   ///< the peer ended the session without delivering everything
+    session_fenced,    ///< a newer connection of the same session took over
+    session_expired,   ///< no connection for longer than the session may be without one
+    unresponsive,      ///< nothing was heard for too long, although bytes were on their way
+    address_lost,      ///< the local address or interface that the connection used is gone
+    end_of_stream,     ///< the connection ended where it should have gone on
+};
+
+/// An error: a code and whose code it is. 8 bytes, trivially copyable. No error is `Error{}`, which is false.
+class Error {
+public:
+    enum class Domain : std::uint8_t {
+        rejoin,    ///< an `Errc`
+        system,    ///< the host's own code: errno, or WSAGetLastError
+        resolver,  ///< an EAI_ code of getaddrinfo
+    };
+
+    constexpr Error() = default;
+    constexpr Error(Errc code) : code_(static_cast<std::int32_t>(code)) {}
+    static constexpr Error system(int code) { return Error(code, Domain::system); }
+    static constexpr Error resolver(int code) { return Error(code, Domain::resolver); }
+
+    constexpr explicit operator bool() const { return code_ != 0; }
+    /// The code as its domain numbers it; 0 is no error in every domain.
+    constexpr std::int32_t code() const { return code_; }
+    constexpr Domain domain() const { return domain_; }
+
+    friend constexpr bool operator==(const Error&, const Error&) = default;
+
+private:
+    constexpr Error(std::int32_t code, Domain domain) : code_(code), domain_(domain) {}
+    std::int32_t code_ = 0;
+    Domain domain_ = Domain::rejoin;
+};
+static_assert(sizeof(Error) == 8);
+
+/// A value or the `Error` that stands in its place. Test it before use: `*r` and `r->` without a value are undefined.
+template <class T>
+class Result {
+public:
+    Result(T value) : has_value_(true) { ::new (static_cast<void*>(&value_)) T(std::move(value)); }
+    Result(Error error) : error_(error), has_value_(false) {}
+    Result(Errc error) : Result(Error(error)) {}
+    Result(Result&& other) noexcept : has_value_(other.has_value_) {
+        if (has_value_)
+            ::new (static_cast<void*>(&value_)) T(std::move(other.value_));
+        else
+            error_ = other.error_;
+    }
+    Result& operator=(Result&& other) noexcept {
+        if (this != &other) {
+            this->~Result();
+            ::new (static_cast<void*>(this)) Result(std::move(other));
+        }
+        return *this;
+    }
+    ~Result() {
+        if (has_value_) value_.~T();
+    }
+
+    explicit operator bool() const { return has_value_; }
+    T& operator*() & { return value_; }
+    const T& operator*() const& { return value_; }
+    T&& operator*() && { return std::move(value_); }
+    T* operator->() { return &value_; }
+    const T* operator->() const { return &value_; }
+    /// The error, or no error when there is a value.
+    Error error() const { return has_value_ ? Error() : error_; }
+
+private:
+    union {
+        T value_;
+        Error error_;
+    };
+    bool has_value_;
+};
+
+/// Success, or the `Error` that stands in its place.
+template <>
+class Result<void> {
+public:
+    constexpr Result() = default;
+    constexpr Result(Error error) : error_(error) {}
+    constexpr Result(Errc error) : error_(error) {}
+    constexpr explicit operator bool() const { return !error_; }
+    constexpr Error error() const { return error_; }
+
+private:
+    Error error_;
+};
+
+}  // namespace rejoin::inline v0_1
+
+#include <cstddef>
+
+#include <bit>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <span>
+
+namespace rejoin::inline v0_1 {
+
+/// Bytes to look at; never owns them.
+using Bytes = std::span<const std::byte>;
+/// Bytes to write into; never owns them.
+using MutableBytes = std::span<std::byte>;
+
+/// Characters to look at, from a literal, a `char*`, or anything with `data()` and `size()` of `char` (std::string,
+/// std::string_view, Text). Never owns them; for the length of one call.
+class TextView {
+public:
+    constexpr TextView() = default;
+    constexpr TextView(const char* text) : data_(text), size_(text == nullptr ? 0 : __builtin_strlen(text)) {}
+    constexpr TextView(const char* data, std::size_t size) : data_(data), size_(size) {}
+    template <class S>
+    requires requires(const S& s) {
+        { s.data() } -> std::convertible_to<const char*>;
+        { s.size() } -> std::convertible_to<std::size_t>;
+    }
+    constexpr TextView(const S& text) : data_(text.data()), size_(text.size()) {}
+
+    constexpr const char* data() const { return data_; }
+    constexpr std::size_t size() const { return size_; }
+    constexpr char operator[](std::size_t i) const { return data_[i]; }
+    constexpr const char* begin() const { return data_; }
+    constexpr const char* end() const { return data_ + size_; }
+    Bytes bytes() const { return {reinterpret_cast<const std::byte*>(data_), size_}; }
+
+private:
+    const char* data_ = nullptr;
+    std::size_t size_ = 0;
+};
+
+/// Whether the characters are the same; for whatever a `TextView` can look at.
+inline bool operator==(TextView a, TextView b) {
+    return a.size() == b.size() && (a.size() == 0 || std::memcmp(a.data(), b.data(), a.size()) == 0);
+}
+
+/// Reads an unsigned integer at `from` in the given byte order; any alignment. The caller has checked that it is there.
+template <class T>
+T load(const std::byte* from, std::endian order) {
+    unsigned char raw[sizeof(T)];
+    std::memcpy(raw, from, sizeof(T));
+    T value = 0;
+    for (std::size_t i = 0; i < sizeof(T); ++i)
+        value = static_cast<T>((value << 8) | raw[order == std::endian::big ? i : sizeof(T) - 1 - i]);
+    return value;
+}
+
+/// Reads a big-endian (network order) unsigned integer; any alignment.
+template <class T>
+T load_big(const std::byte* from) {
+    return load<T>(from, std::endian::big);
+}
+
+/// Writes a big-endian (network order) unsigned integer; any alignment.
+template <class T>
+void store_big(std::byte* to, T value) {
+    for (std::size_t i = 0; i < sizeof(T); ++i) to[i] = static_cast<std::byte>(value >> (8 * (sizeof(T) - 1 - i)));
+}
+
+/// Copies `from` to `to`, which has room; nothing is fine too (memcpy alone forbids a null pointer of no bytes).
+inline void copy(std::byte* to, Bytes from) {
+    if (!from.empty()) std::memcpy(to, from.data(), from.size());
+}
+
+}  // namespace rejoin::inline v0_1
+
+namespace rejoin::inline v0_1 {
+
+/// Text of at most `N` bytes in the object itself, always ended by a zero. What does not fit is cut off; nothing is allocated.
+template <std::size_t N>
+class Text {
+public:
+    constexpr Text() = default;
+    Text(TextView text) { append(text); }
+
+    const char* c_str() const { return text_; }
+    const char* data() const { return text_; }
+    std::size_t size() const { return size_; }
+    bool empty() const { return size_ == 0; }
+
+    Text& append(TextView more) {
+        for (char c : more) {
+            if (size_ == N) break;
+            text_[size_++] = c;
+        }
+        text_[size_] = 0;
+        return *this;
+    }
+
+    /// Appends a number in decimal, with at least `width` digits (up to 24).
+    Text& append_number(std::int64_t number, int width = 1) {
+        const auto magnitude = number < 0 ? ~static_cast<std::uint64_t>(number) + 1 : static_cast<std::uint64_t>(number);
+        if (number < 0) append("-");
+        return append_digits(magnitude, 10, width);
+    }
+    /// Appends a number in lower-case hexadecimal, without a prefix.
+    Text& append_hex(std::uint64_t number) { return append_digits(number, 16, 1); }
+
+private:
+    Text& append_digits(std::uint64_t number, unsigned base, int width) {
+        char digits[24];
+        std::size_t at = sizeof digits;
+        do {
+            digits[--at] = "0123456789abcdef"[number % base];
+            number /= base;
+        } while (number != 0 || (at > 0 && static_cast<int>(sizeof digits - at) < width));
+        return append({digits + at, sizeof digits - at});
+    }
+
+    std::size_t size_ = 0;
+    char text_[N + 1] = {};
+};
+
+/// What `describe` returns: one sentence for people.
+using Description = Text<207>;
+
+}  // namespace rejoin::inline v0_1
+#include <utility>
+
+namespace rejoin::inline v0_1 {
+
+enum class Family : std::uint8_t { none, v4, v6 };
+
+/// An IPv4 or IPv6 address, with the scope (interface index) that a link-local IPv6 address needs. A value of 24 bytes.
+struct IpAddress {
+    std::uint8_t bytes[16] = {};  ///< network order; IPv4 uses the first four
+    std::uint32_t scope = 0;      ///< interface index of a link-local IPv6 address, else 0
+    Family family = Family::none;
+
+    static constexpr IpAddress v4(std::uint8_t a, std::uint8_t b, std::uint8_t c, std::uint8_t d) {
+        IpAddress ip;
+        ip.bytes[0] = a, ip.bytes[1] = b, ip.bytes[2] = c, ip.bytes[3] = d;
+        ip.family = Family::v4;
+        return ip;
+    }
+
+    /// From the usual text: four decimal numbers (no leading zeros, no short forms), or RFC 4291 §2.2 without a scope.
+    /// Anything else is `invalid_argument`.
+    static Result<IpAddress> parse(TextView text);
+
+    std::size_t size() const { return family == Family::v4 ? 4 : family == Family::v6 ? 16 : 0; }
+    bool is_loopback() const {
+        if (family == Family::v4) return bytes[0] == 127;
+        for (int i = 0; i < 15; ++i)
+            if (bytes[i] != 0) return false;
+        return family == Family::v6 && bytes[15] == 1;
+    }
+    bool is_link_local() const {
+        return family == Family::v4 ? bytes[0] == 169 && bytes[1] == 254
+                                    : family == Family::v6 && bytes[0] == 0xfe && (bytes[1] & 0xc0) == 0x80;
+    }
+    /// 0.0.0.0, ::, or none at all.
+    bool is_unspecified() const {
+        for (std::uint8_t b : bytes)
+            if (b != 0) return false;
+        return true;
+    }
+
+    friend bool operator==(const IpAddress&, const IpAddress&) = default;
+};
+
+/// As people write it: dotted, or RFC 5952 (lower case, the longest run of zeros left out), with `%scope` where there is one.
+inline Text<63> to_text(const IpAddress& ip) {
+    Text<63> text;
+    if (ip.family == Family::none) return text.append("none");
+    if (ip.family == Family::v4) {
+        for (int i = 0; i < 4; ++i) text.append(i == 0 ? "" : ".").append_number(ip.bytes[i]);
+        return text;
+    }
+    const auto group = [&](int i) { return static_cast<unsigned>(ip.bytes[2 * i] << 8 | ip.bytes[2 * i + 1]); };
+    int run_at = -1, run_length = 1;  // a single zero group is written out (RFC 5952 §4.2.2)
+    for (int i = 0; i < 8; ++i) {
+        int n = 0;
+        while (i + n < 8 && group(i + n) == 0) ++n;
+        if (n > run_length) run_at = i, run_length = n;
+    }
+    for (int i = 0; i < 8; ++i) {
+        if (i == run_at) {
+            text.append("::");
+            i += run_length - 1;
+        } else {
+            if (i != 0 && i != run_at + run_length) text.append(":");
+            text.append_hex(group(i));
+        }
+    }
+    if (ip.scope != 0) text.append("%").append_number(ip.scope);
+    return text;
+}
+
+namespace detail {
+
+inline bool parse_v4(TextView text, std::uint8_t* to) {
+    std::size_t at = 0;
+    for (int part = 0; part < 4; ++part) {
+        if (part != 0 && (at == text.size() || text[at++] != '.')) return false;
+        unsigned value = 0;
+        const std::size_t start = at;
+        for (; at < text.size() && text[at] >= '0' && text[at] <= '9' && at - start < 4; ++at)
+            value = value * 10 + static_cast<unsigned>(text[at] - '0');
+        if (at == start || value > 255 || (at - start > 1 && text[start] == '0')) return false;
+        to[part] = static_cast<std::uint8_t>(value);
+    }
+    return at == text.size();
+}
+
+inline bool parse_v6(TextView text, std::uint8_t* to) {
+    std::uint8_t bytes[16] = {};
+    std::size_t at = 0;
+    int n = 0, gap = -1;  // bytes read, and where "::" stood
+    if (text.size() >= 2 && text[0] == ':' && text[1] == ':') gap = 0, at = 2;
+    while (at < text.size()) {
+        if (n == 16) return false;
+        std::size_t end = at;
+        while (end < text.size() && text[end] != ':' && text[end] != '.') ++end;
+        if (end < text.size() && text[end] == '.') {  // the last 32 bits may be dotted
+            if (n > 12 || !parse_v4({text.data() + at, text.size() - at}, bytes + n)) return false;
+            n += 4;
+            at = text.size();
+            break;
+        }
+        if (end == at || end - at > 4) return false;
+        unsigned value = 0;
+        for (; at < end; ++at) {
+            const char c = text[at];
+            const int digit = c >= '0' && c <= '9'   ? c - '0'
+                              : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                              : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                                     : -1;
+            if (digit < 0) return false;
+            value = value << 4 | static_cast<unsigned>(digit);
+        }
+        bytes[n++] = static_cast<std::uint8_t>(value >> 8);
+        bytes[n++] = static_cast<std::uint8_t>(value);
+        if (at == text.size()) break;
+        if (++at == text.size()) return false;  // a single colon at the end
+        if (text[at] == ':') {
+            if (gap >= 0) return false;
+            gap = n;
+            ++at;
+        }
+    }
+    if (gap < 0 ? n != 16 : n == 16) return false;
+    for (int i = 0; i < n; ++i) to[i < gap || gap < 0 ? i : 16 - n + i] = bytes[i];
+    return true;
+}
+
+}  // namespace detail
+
+inline Result<IpAddress> IpAddress::parse(TextView text) {
+    IpAddress ip;
+    if (detail::parse_v4(text, ip.bytes)) {
+        ip.family = Family::v4;
+        return ip;
+    }
+    ip = {};
+    if (!detail::parse_v6(text, ip.bytes)) return Errc::invalid_argument;
+    ip.family = Family::v6;
+    return ip;
+}
+
+/// Where to connect or listen: a number or a name, and a port. A host that is an address is kept as one; any other text of 1 to 253
+/// bytes is a name, resolved when it is used. What cannot be either makes an endpoint that is not `valid`, which every call refuses.
+class Endpoint {
+public:
+    Endpoint() = default;
+    /// `{"127.0.0.1", 4000}`, `{"::1", 4000}`, `{"example.org", 4000}`; port 0 lets the system choose, where that makes sense.
+    Endpoint(TextView host, int port) : port_(static_cast<std::uint16_t>(port)) {
+        if (port < 0 || port > 65535) return;
+        if (auto ip = IpAddress::parse(host)) {
+            ip_ = *ip;
+            return;
+        }
+        if (host.size() == 0 || host.size() > 253) return;
+        for (char c : host)
+            if (static_cast<unsigned char>(c) <= ' ') return;  // no name has these, and a zero would cut it short
+        set_name(host);
+    }
+    Endpoint(const IpAddress& ip, std::uint16_t port) : ip_(ip), port_(port) {}
+    Endpoint(const Endpoint& other) : ip_(other.ip_), port_(other.port_) {
+        if (other.name_ != nullptr) set_name(other.name_);
+    }
+    Endpoint(Endpoint&& other) noexcept : ip_(other.ip_), name_(std::exchange(other.name_, nullptr)), port_(other.port_) {}
+    Endpoint& operator=(Endpoint other) noexcept {
+        ip_ = other.ip_;
+        port_ = other.port_;
+        std::swap(name_, other.name_);
+        return *this;
+    }
+    ~Endpoint() { std::free(name_); }
+
+    bool valid() const { return ip_.family != Family::none || name_ != nullptr; }
+    /// The address; of family `none` while the host is a name.
+    const IpAddress& ip() const { return ip_; }
+    std::uint16_t port() const { return port_; }
+    /// The name to be resolved, or null when the host is an address. Lives as long as this endpoint.
+    const char* name() const { return name_; }
+
+    friend bool operator==(const Endpoint& a, const Endpoint& b) {
+        return a.ip_ == b.ip_ && a.port_ == b.port_ && TextView(a.name_) == TextView(b.name_);
+    }
+
+private:
+    void set_name(TextView host) {
+        name_ = static_cast<char*>(std::malloc(host.size() + 1));
+        if (name_ == nullptr) return;  // not valid, and refused as such
+        std::memcpy(name_, host.data(), host.size());
+        name_[host.size()] = 0;
+    }
+
+    IpAddress ip_;
+    char* name_ = nullptr;
+    std::uint16_t port_ = 0;
+};
+
+/// `192.0.2.1:80`, `[2001:db8::1]:80`, `example.org:80`.
+inline Description to_text(const Endpoint& endpoint) {
+    Description text;
+    if (endpoint.name() != nullptr)
+        text.append(endpoint.name());
+    else if (endpoint.ip().family == Family::v6)
+        text.append("[").append(to_text(endpoint.ip())).append("]");
+    else
+        text.append(to_text(endpoint.ip()));
+    return text.append(":").append_number(endpoint.port());
+}
+
+}  // namespace rejoin::inline v0_1
+
+#include <cstddef>
+#include <cstdint>
+#include <new>
+#include <utility>
+
+namespace rejoin::inline v0_1 {
+
+/// A growing array that never throws: where memory runs out, `push` says so and nothing has changed. Move-only; `copy_from` copies.
+template <class T>
+class Array {
+public:
+    Array() = default;
+    Array(Array&& other) noexcept
+        : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)), capacity_(std::exchange(other.capacity_, 0)) {}
+    Array& operator=(Array&& other) noexcept {
+        std::swap(data_, other.data_);
+        std::swap(size_, other.size_);
+        std::swap(capacity_, other.capacity_);
+        return *this;
+    }
+    ~Array() { reset(); }
+
+    T* begin() { return data_; }
+    T* end() { return data_ + size_; }
+    const T* begin() const { return data_; }
+    const T* end() const { return data_ + size_; }
+    T* data() { return data_; }
+    const T* data() const { return data_; }
+    std::size_t size() const { return size_; }
+    bool empty() const { return size_ == 0; }
+    T& operator[](std::size_t i) { return data_[i]; }
+    const T& operator[](std::size_t i) const { return data_[i]; }
+    T& back() { return data_[size_ - 1]; }
+
+    /// Room for `n` elements in all; false when memory is out.
+    bool reserve(std::size_t n) {
+        if (n <= capacity_) return true;
+        if (n > UINT32_MAX || n > SIZE_MAX / 2 / sizeof(T)) return false;
+        T* grown = static_cast<T*>(::operator new(n * sizeof(T), std::nothrow));
+        if (grown == nullptr) return false;
+        for (std::size_t i = 0; i < size_; ++i) {
+            ::new (static_cast<void*>(grown + i)) T(std::move(data_[i]));
+            data_[i].~T();
+        }
+        ::operator delete(data_);
+        data_ = grown;
+        capacity_ = static_cast<std::uint32_t>(n);
+        return true;
+    }
+
+    /// Adds at the end; false when memory is out.
+    bool push(T value) {
+        if (size_ == capacity_ && !reserve(capacity_ == 0 ? 4 : std::size_t{capacity_} * 2)) return false;
+        ::new (static_cast<void*>(data_ + size_)) T(std::move(value));
+        ++size_;
+        return true;
+    }
+
+    void pop() { data_[--size_].~T(); }
+
+    /// Removes element `i`, keeping the order of the rest.
+    void erase(std::size_t i) {
+        for (; i + 1 < size_; ++i) data_[i] = std::move(data_[i + 1]);
+        pop();
+    }
+
+    /// Removes every element and keeps the memory.
+    void clear() {
+        while (size_ > 0) pop();
+    }
+
+    /// Removes every element and gives the memory back.
+    void reset() {
+        clear();
+        ::operator delete(std::exchange(data_, nullptr));
+        capacity_ = 0;
+    }
+
+    /// Becomes a copy of `other`; false, and empty, when memory is out.
+    bool copy_from(const Array& other) {
+        if (this == &other) return true;
+        clear();
+        if (!reserve(other.size_)) return false;
+        for (const T& value : other) push(value);
+        return true;
+    }
+
+private:
+    T* data_ = nullptr;
+    std::uint32_t size_ = 0;
+    std::uint32_t capacity_ = 0;
+};
+
+}  // namespace rejoin::inline v0_1
+
+namespace rejoin::inline v0_1 {
+
+/// One network interface of the host.
+struct Interface {
+    std::uint32_t index = 0;  ///< the system's number for it; never 0
+    Text<15> name;            ///< as the system shows it
+    bool up = false;          ///< switched on by whoever runs the host
+    bool carrier = false;     ///< its link is there: the cable, the radio, the other end
+    bool loopback = false;
+
+    /// Whether packets can pass.
+    bool running() const { return up && carrier; }
+};
+
+/// One address of one interface.
+struct InterfaceAddress {
+    std::uint32_t interface_index = 0;
+    IpAddress ip;  ///< a link-local IPv6 address has the interface as its scope
+    std::uint8_t prefix_length = 0;
+    bool tentative = false;   ///< still being checked for another owner (RFC 4862 §5.4)
+    bool duplicate = false;   ///< the check found one
+    bool deprecated = false;  ///< its preferred lifetime is over: fit for old connections, not for new ones (RFC 4862 §5.5.4)
+
+    /// Whether packets can be sent from it.
+    bool usable() const { return !tentative && !duplicate; }
+
+    friend bool operator==(const InterfaceAddress&, const InterfaceAddress&) = default;
+};
+
+/// Where the system sends a packet. All zero when it has nowhere to send it.
+struct Route {
+    bool present = false;
+    std::uint32_t interface_index = 0;  ///< the interface it leaves by
+    IpAddress gateway;                  ///< the next router; of family `none` when the destination is on the link
+    IpAddress source;                   ///< the local address that the system picks for it; may be of family `none`
+
+    friend bool operator==(const Route&, const Route&) = default;
+};
+
+/// What a host's network looks like at one moment. Compare two of them with `diff`.
+struct NetworkState {
+    Array<Interface> interfaces;
+    Array<InterfaceAddress> addresses;
+    Route route[2];      ///< the routes really taken to the internet: IPv4, IPv6. `route_for` picks one
+    bool known = false;  ///< false while nobody has looked: then the rest is empty, and says nothing
+
+    /// The route to the internet for `family`; for `none`, the IPv4 one.
+    Route& route_for(Family family) { return route[family == Family::v6]; }
+    const Route& route_for(Family family) const { return route[family == Family::v6]; }
+
+    /// Whether there is a route to the internet, by either family.
+    bool connected() const { return route[0].present || route[1].present; }
+    /// Whether it is certain that there is none, so that an attempt would be wasted.
+    bool offline() const { return known && !connected(); }
+    /// The interface that leads to the internet, by IPv4 if it can; 0 when there is none.
+    std::uint32_t active_interface() const {
+        for (const Route& r : route)
+            if (r.present) return r.interface_index;
+        return 0;
+    }
+
+    /// The interface, or null. The pointer holds until the state changes.
+    const Interface* find_interface(std::uint32_t index) const {
+        for (const Interface& i : interfaces)
+            if (i.index == index) return &i;
+        return nullptr;
+    }
+    /// The interface's entry for an address, or null. The pointer holds until the state changes.
+    const InterfaceAddress* find_address(std::uint32_t interface_index, const IpAddress& ip) const {
+        for (const InterfaceAddress& a : addresses)
+            if (a.interface_index == interface_index && a.ip == ip) return &a;
+        return nullptr;
+    }
+    /// The interface that a local address belongs to, or 0. An IPv4 address may come mapped into IPv6 (RFC 4291 §2.5.5.2), as a socket
+    /// for both families has it; every loopback address belongs to the loopback interface; a link-local one without a scope, to the
+    /// first interface that has it.
+    std::uint32_t interface_of(const IpAddress& local) const;
+
+    /// Adds an interface or an address, or replaces what was known of it; false when memory is out, and nothing has changed.
+    bool put(const Interface& interface_) {
+        for (Interface& i : interfaces)
+            if (i.index == interface_.index) {
+                i = interface_;
+                return true;
+            }
+        return interfaces.push(interface_);
+    }
+    bool put(const InterfaceAddress& address) {
+        for (InterfaceAddress& a : addresses)
+            if (same_entry(a, address)) {
+                a = address;
+                return true;
+            }
+        return addresses.push(address);
+    }
+    /// Removes an interface, with its addresses. What is not there is not missed.
+    void remove_interface(std::uint32_t index) {
+        for (std::size_t i = interfaces.size(); i-- > 0;)
+            if (interfaces[i].index == index) interfaces.erase(i);
+        for (std::size_t i = addresses.size(); i-- > 0;)
+            if (addresses[i].interface_index == index) addresses.erase(i);
+    }
+    /// Removes the address of that interface and prefix length: the same one may stay under another length.
+    void remove(const InterfaceAddress& address) {
+        for (std::size_t i = addresses.size(); i-- > 0;)
+            if (same_entry(addresses[i], address)) addresses.erase(i);
+    }
+
+    /// Becomes a copy of `other`; false when memory is out, and then without the whole of it.
+    bool copy_from(const NetworkState& other) {
+        route[0] = other.route[0];
+        route[1] = other.route[1];
+        known = other.known;
+        return interfaces.copy_from(other.interfaces) && addresses.copy_from(other.addresses);
+    }
+
+private:
+    static bool same_entry(const InterfaceAddress& a, const InterfaceAddress& b) {
+        return a.interface_index == b.interface_index && a.prefix_length == b.prefix_length && a.ip == b.ip;
+    }
+};
+
+/// An IPv4 address that comes mapped into IPv6 (::ffff:192.0.2.1) as the IPv4 address it is; any other as it is.
+inline IpAddress unmapped(const IpAddress& ip) {
+    static constexpr std::uint8_t prefix[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+    if (ip.family != Family::v6 || std::memcmp(ip.bytes, prefix, sizeof prefix) != 0) return ip;
+    return IpAddress::v4(ip.bytes[12], ip.bytes[13], ip.bytes[14], ip.bytes[15]);
+}
+
+/// Whether both are the same address. A link-local one without a scope is the same as one with any.
+inline bool same_address(IpAddress a, const IpAddress& b) {
+    if (a.scope == 0 || b.scope == 0) a.scope = b.scope;
+    return a == b;
+}
+
+inline std::uint32_t NetworkState::interface_of(const IpAddress& local) const {
+    const IpAddress ip = unmapped(local);
+    for (const InterfaceAddress& a : addresses)
+        if (same_address(a.ip, ip)) return a.interface_index;
+    if (ip.is_loopback())
+        for (const Interface& i : interfaces)
+            if (i.loopback) return i.index;
+    return 0;
+}
+
+}  // namespace rejoin::inline v0_1
+
+namespace rejoin::inline v0_1 {
+
+/// One difference between two states of the network: the same on every system for the same happening.
+struct NetworkChange {
+    enum class Kind : std::uint8_t {
+        interface_removed,
+        interface_down,  ///< switched off; its carrier is then not reported apart
+        carrier_down,    ///< still switched on, but its link is gone
+        address_removed,
+        address_unusable,  ///< another host has it, or it is being checked again
+        interface_added,
+        interface_up,    ///< switched on; `carrier_up` follows when packets can pass
+        carrier_up,      ///< packets can pass from now on
+        address_added,   ///< `address_usable` follows when packets can be sent from it
+        address_usable,  ///< packets can be sent from it from now on
+        route_added,     ///< there is a route to the internet where there was none, for `family`
+        route_changed,   ///< it leaves by another interface, through another gateway, or with another source address
+        route_removed,
+        active_interface_changed,  ///< another interface leads to the internet
+        connectivity_lost,         ///< no route to the internet is left, by either family
+        connectivity_regained,     ///< the first route to the internet is there
+    };
+
+    Kind kind = Kind::interface_added;
+    /// Existing connections are probably dead or on the wrong path. Not so for a loss that touches link-local addresses alone, as
+    /// containers that come and go make many. A connection asks `affects`.
+    bool major = false;
+    Family family = Family::none;       ///< of the address or the route
+    std::uint32_t interface_index = 0;  ///< the interface in question; for routes the new one, or the old one if there is no new one
+    Text<15> interface_name;
+    IpAddress address;  ///< the address in question; for routes the source address
+    IpAddress gateway;  ///< for routes
+    /// The states that were compared, this change and all others of the moment included. Valid for the duration of the call.
+    const NetworkState* before = nullptr;
+    const NetworkState* after = nullptr;
+
+    /// Whether a connection that uses this local address is hit: the address is gone or unusable, its interface is gone, down or
+    /// without carrier, or the route to the internet that led over its interface was lost, moved away or got another gateway (which may
+    /// not matter to a connection inside the local network: that is not known here). Changes for the better hit nothing, and
+    /// routes do not matter to loopback addresses. Only during the call that delivers the change.
+    bool affects(const IpAddress& local) const {
+        if (before == nullptr || after == nullptr) return false;
+        const IpAddress ip = unmapped(local);
+        const std::uint32_t over = before->interface_of(ip);
+        if (over == 0) return false;
+        switch (kind) {
+            case Kind::interface_removed:
+            case Kind::interface_down:
+            case Kind::carrier_down:
+                return over == interface_index;
+            case Kind::address_removed:
+            case Kind::address_unusable:
+                return same_address(ip, address);
+            case Kind::route_changed:
+            case Kind::route_removed:
+            case Kind::active_interface_changed:
+            case Kind::connectivity_lost: {
+                if (ip.is_loopback() || (family != Family::none && family != ip.family)) return false;
+                const Route& was = before->route_for(ip.family);
+                const Route& is = after->route_for(ip.family);
+                return was.present && was.interface_index == over && !(is.present && same_path(was, is));
+            }
+            default:
+                return false;
+        }
+    }
+
+    /// Whether what failed before may work now: there is a new way, or an old one is back.
+    bool may_help() const {
+        return kind == Kind::carrier_up || kind == Kind::address_added || kind == Kind::address_usable || kind == Kind::route_added ||
+               kind == Kind::route_changed || kind == Kind::active_interface_changed || kind == Kind::connectivity_regained;
+    }
+
+    /// Whether packets take the same way by both: interface and gateway.
+    static bool same_path(const Route& a, const Route& b) { return a.interface_index == b.interface_index && a.gateway == b.gateway; }
+};
+
+namespace detail {
+
+// Looks for an element from where the last one was found: two lists in the same order are compared in one pass.
+template <class T, class Same>
+const T* find_from(std::size_t& at, const Array<T>& in, Same same) {
+    for (std::size_t n = 0; n < in.size(); ++n) {
+        const std::size_t i = (at + n) % in.size();
+        if (!same(in[i])) continue;
+        at = i + 1;
+        return &in[i];
+    }
+    return nullptr;
+}
+inline const Interface* find_from(std::size_t& at, const Array<Interface>& in, const Interface& what) {
+    return find_from(at, in, [&](const Interface& i) { return i.index == what.index; });
+}
+// Without the prefix length: an address that stays under another length has not gone.
+inline const InterfaceAddress* find_from(std::size_t& at, const Array<InterfaceAddress>& in, const InterfaceAddress& what) {
+    return find_from(at, in, [&](const InterfaceAddress& a) { return a.interface_index == what.interface_index && a.ip == what.ip; });
+}
+
+}  // namespace detail
+
+/// Calls `report(const NetworkChange&)` for each difference, in this order: interfaces lost, addresses lost, interfaces gained, addresses
+/// gained, each as the states list them; routes, IPv4 before IPv6; then the active interface and connectivity. Two states that say
+/// the same make no call, whatever happened between them. `report` must leave both states as they are.
+template <class Report>
+void diff(const NetworkState& before, const NetworkState& after, Report&& report) {
+    using Kind = NetworkChange::Kind;
+    const auto make = [&](Kind kind, std::uint32_t index, bool major) {
+        NetworkChange change;
+        change.kind = kind;
+        change.major = major;
+        change.interface_index = index;
+        const Interface* named = after.find_interface(index);
+        if (named == nullptr) named = before.find_interface(index);
+        if (named != nullptr) change.interface_name = named->name;
+        change.before = &before;
+        change.after = &after;
+        return change;
+    };
+    const auto emit_interface_loss = [&](Kind kind, const Interface& lost) {
+        bool major = false;
+        for (const InterfaceAddress& a : before.addresses)
+            major = major || (a.interface_index == lost.index && a.usable() && !a.ip.is_link_local());
+        report(make(kind, lost.index, major));
+    };
+    const auto report_address = [&](Kind kind, const InterfaceAddress& a, const NetworkState& in, bool major) {
+        if (in.find_address(a.interface_index, a.ip) != &a) return;  // listed before, with another prefix length
+        NetworkChange change = make(kind, a.interface_index, major && !a.ip.is_link_local());
+        change.family = a.ip.family;
+        change.address = a.ip;
+        report(change);
+    };
+
+    std::size_t at = 0;
+    for (const Interface& was : before.interfaces) {
+        const Interface* is = detail::find_from(at, after.interfaces, was);
+        if (is == nullptr)
+            emit_interface_loss(Kind::interface_removed, was);
+        else if (was.up && !is->up)
+            emit_interface_loss(Kind::interface_down, was);
+        else if (was.running() && !is->running())
+            emit_interface_loss(Kind::carrier_down, was);
+    }
+    at = 0;
+    for (const InterfaceAddress& was : before.addresses) {
+        const InterfaceAddress* is = detail::find_from(at, after.addresses, was);
+        if (is == nullptr)
+            report_address(Kind::address_removed, was, before, was.usable());
+        else if (was.usable() && !is->usable())
+            report_address(Kind::address_unusable, was, before, true);
+    }
+    at = 0;
+    for (const Interface& is : after.interfaces) {
+        const Interface* was = detail::find_from(at, before.interfaces, is);
+        if (was == nullptr) report(make(Kind::interface_added, is.index, false));
+        if (is.up && !(was != nullptr && was->up)) report(make(Kind::interface_up, is.index, false));
+        if (is.running() && !(was != nullptr && was->running())) report(make(Kind::carrier_up, is.index, false));
+    }
+    at = 0;
+    for (const InterfaceAddress& is : after.addresses) {
+        const InterfaceAddress* was = detail::find_from(at, before.addresses, is);
+        if (was == nullptr) report_address(Kind::address_added, is, after, false);
+        if (is.usable() && !(was != nullptr && was->usable())) report_address(Kind::address_usable, is, after, false);
+    }
+
+    for (Family family : {Family::v4, Family::v6}) {
+        const Route& was = before.route_for(family);
+        const Route& is = after.route_for(family);
+        if (!(was.present || is.present) || was == is) continue;
+        const Route& shown = is.present ? is : was;
+        NetworkChange change = make(!was.present  ? Kind::route_added
+                                    : !is.present ? Kind::route_removed
+                                                  : Kind::route_changed,
+                                    shown.interface_index, was.present && !(is.present && NetworkChange::same_path(was, is)));
+        change.family = family;
+        change.address = shown.source;
+        change.gateway = shown.gateway;
+        report(change);
+    }
+    const std::uint32_t from = before.active_interface(), to = after.active_interface();
+    if (from != 0 && to != 0 && from != to) report(make(Kind::active_interface_changed, to, true));
+    if (before.connected() && !after.connected()) report(make(Kind::connectivity_lost, from, true));
+    if (!before.connected() && after.connected()) report(make(Kind::connectivity_regained, to, false));
+}
+
+/// The change in one sentence for people.
+inline Description describe(const NetworkChange& change) {
+    using Kind = NetworkChange::Kind;
+    const auto name = [&] {
+        Text<31> text{change.interface_name};
+        return text.empty() ? text.append("number ").append_number(change.interface_index) : text;
+    }();
+    const auto interface_text = [&](TextView what) { return Description("Interface ").append(name).append(what); };
+    const auto address_text = [&](TextView what) {
+        return Description("Address ").append(to_text(change.address)).append(what).append(name);
+    };
+    const TextView protocol = change.family == Family::v6 ? "IPv6" : "IPv4";
+    const auto route_text = [&](TextView what) {
+        Description text = Description(protocol).append(what).append(name);
+        if (change.gateway.family != Family::none) text.append(" through ").append(to_text(change.gateway));
+        return text.append(".");
+    };
+    switch (change.kind) {
+        case Kind::interface_removed:
+            return interface_text(" is gone.");
+        case Kind::interface_down:
+            return interface_text(" was switched off.");
+        case Kind::carrier_down:
+            return interface_text(" lost its link.");
+        case Kind::address_removed:
+            return address_text(" was removed from ").append(".");
+        case Kind::address_unusable:
+            return address_text(" cannot be used any more on ").append(".");
+        case Kind::interface_added:
+            return interface_text(" appeared.");
+        case Kind::interface_up:
+            return interface_text(" was switched on.");
+        case Kind::carrier_up:
+            return interface_text(" has a link.");
+        case Kind::address_added:
+            return address_text(" was added to ").append(".");
+        case Kind::address_usable:
+            return address_text(" can be used on ").append(".");
+        case Kind::route_added:
+            return route_text(" has a route to the internet by ");
+        case Kind::route_changed:
+            return route_text(" now goes to the internet by ");
+        case Kind::route_removed:
+            return Description(protocol).append(" has no route to the internet any more; it went by ").append(name).append(".");
+        case Kind::active_interface_changed:
+            return interface_text(" now leads to the internet.");
+        case Kind::connectivity_lost:
+            return TextView("There is no route to the internet any more.");
+        case Kind::connectivity_regained:
+            return Description("There is a route to the internet again, by ").append(name).append(".");
+    }
+    return {};
+}
+
+}  // namespace rejoin::inline v0_1
+
+namespace rejoin::inline v0_1 {
+
+/// Somebody who wants to know of changes: give it to an event source's `observe`. `unlink` (or its destruction) ends that. Neither
+/// copied nor moved; costs no memory beyond itself.
+class NetworkObserver : public ListNode {
+public:
+    explicit NetworkObserver(Delegate<void(const NetworkChange&)> on_change) : on_change_(on_change) {}
+
+private:
+    friend class ChangeFeed;
+    Delegate<void(const NetworkChange&)> on_change_;
+};
+
+/// The observers of one event source, called in the order in which they came. While they are called, an observer may unlink or destroy
+/// any (itself too), and add some, who hear of the next change on. It may not publish.
+class ChangeFeed {
+public:
+    /// Adds an observer; one that listens already goes on as before.
+    void add(NetworkObserver& observer) { observers_.push(observer); }
+    void publish(const NetworkChange& change) {
+        observers_.for_each([&](ListNode& node) { static_cast<NetworkObserver&>(node).on_change_(change); });
+    }
+    /// Publishes every difference between the two states, which stay as they are meanwhile; false when there is none.
+    bool publish(const NetworkState& before, const NetworkState& after) {
+        bool any = false;
+        diff(before, after, [&](const NetworkChange& change) {
+            any = true;
+            publish(change);
+        });
+        return any;
+    }
+
+private:
+    List observers_;
+};
+
+}  // namespace rejoin::inline v0_1
+
+namespace rejoin::inline v0_1 {
+
+class Loop;
+
+/// The event source that watches nothing, for pipes that want to know nothing of the network. An empty type: it costs nothing.
+struct NoEvents {
+    static NoEvents& of(Loop&) {
+        static NoEvents none;
+        return none;
+    }
+    /// Always empty and not `known`.
+    const NetworkState& state() const {
+        static const NetworkState unknown;
+        return unknown;
+    }
+    /// Never calls it.
+    void observe(NetworkObserver&) {}
+    Error error() const { return {}; }
+};
+
+}  // namespace rejoin::inline v0_1
+
+#include <bit>
+
+namespace rejoin::inline v0_1 {
+
+/// Linux' rtnetlink protocol (netlink(7), rtnetlink(7)): its numbers, named as the kernel's headers name them, but in small letters,
+/// which no header defines as macros.
+namespace rtnetlink {
+
+// nlmsg_type
+inline constexpr std::uint16_t nlmsg_error = 2, nlmsg_done = 3, rtm_newlink = 16, rtm_dellink = 17, rtm_getlink = 18, rtm_newaddr = 20,
+                               rtm_deladdr = 21, rtm_getaddr = 22, rtm_newroute = 24, rtm_delroute = 25, rtm_getroute = 26,
+                               rtm_newrule = 32, rtm_delrule = 33;
+// nlmsg_flags
+inline constexpr std::uint16_t nlm_f_request = 0x1, nlm_f_dump_intr = 0x10, nlm_f_dump = 0x300;
+// attributes
+inline constexpr std::uint16_t nla_type_mask = 0x3fff, ifla_ifname = 3, ifa_address = 1, ifa_local = 2, ifa_flags = 8, rta_dst = 1,
+                               rta_oif = 4, rta_gateway = 5, rta_prefsrc = 7, rta_via = 18;
+// ifi_flags
+inline constexpr std::uint32_t iff_up = 0x1, iff_loopback = 0x8, iff_lower_up = 0x10000, iff_dormant = 0x20000;
+// ifa_flags
+inline constexpr std::uint32_t ifa_f_optimistic = 0x04, ifa_f_dadfailed = 0x08, ifa_f_deprecated = 0x20, ifa_f_tentative = 0x40;
+// rtm_flags
+inline constexpr std::uint32_t rtnh_f_dead = 0x1, rtnh_f_linkdown = 0x10;
+// families, and rtm_type
+inline constexpr std::uint8_t af_unspec = 0, af_inet = 2, af_inet6 = 10, rtn_unicast = 1, rtn_local = 2;
+/// Sizes of the fixed headers: nlmsghdr, rtattr, ifinfomsg, ifaddrmsg, rtmsg.
+inline constexpr std::size_t nlmsghdr_size = 16, rtattr_size = 4, ifinfomsg_size = 16, ifaddrmsg_size = 8, rtmsg_size = 12;
+
+}  // namespace rtnetlink
+
+/// What one netlink message says. Of the parts, `kind` says which one is filled.
+struct NetlinkUpdate {
+    enum class Kind : std::uint8_t {
+        interface_is,    ///< `interface_`: all that is known of it, new or not
+        interface_gone,  ///< `interface_`
+        address_is,      ///< `address`
+        address_gone,    ///< `address`
+        route_is,        ///< `route`: a route of the kernel's, or its answer to `route_query`
+        routes_touched,  ///< a route went, or the rules that choose among tables changed: ask again
+        end,             ///< a dump is complete, or a request was refused or acknowledged: `error`
+    };
+    Kind kind = Kind::end;
+    bool interrupted = false;    ///< the dump it belongs to was overtaken by a change: ask again (NLM_F_DUMP_INTR)
+    std::uint32_t sequence = 0;  ///< of the request that it answers, or that caused it; the kernel's own have 0
+    std::int32_t error = 0;      ///< errno, or 0
+    Interface interface_;
+    InterfaceAddress address;
+    Route route;
+};
+
+namespace detail {
+
+/// An address attribute of 4 or 16 bytes, as its family has it; of family `none` when the size does not fit.
+inline IpAddress netlink_address(Bytes payload, std::uint8_t family) {
+    IpAddress ip;
+    if (payload.size() != (family == rtnetlink::af_inet ? 4u : 16u)) return ip;
+    std::memcpy(ip.bytes, payload.data(), payload.size());
+    ip.family = family == rtnetlink::af_inet ? Family::v4 : Family::v6;
+    return ip;
+}
+
+/// Calls `f(type, payload) -> bool` for each attribute; false when one does not fit into `attributes`, or `f` refuses it.
+template <class F>
+bool for_each_attribute(Bytes attributes, std::endian order, F f) {
+    while (!attributes.empty()) {
+        if (attributes.size() < rtnetlink::rtattr_size) return false;
+        const std::size_t size = load<std::uint16_t>(attributes.data(), order);
+        if (size < rtnetlink::rtattr_size || size > attributes.size()) return false;
+        const auto type = static_cast<std::uint16_t>(load<std::uint16_t>(attributes.data() + 2, order) & rtnetlink::nla_type_mask);
+        if (!f(type, attributes.subspan(rtnetlink::rtattr_size, size - rtnetlink::rtattr_size))) return false;
+        const std::size_t next = (size + 3) & ~std::size_t{3};
+        attributes = attributes.subspan(next < attributes.size() ? next : attributes.size());
+    }
+    return true;
+}
+
+inline bool decode_link(Bytes body, std::endian order, Interface& to) {
+    using namespace rtnetlink;
+    to.index = load<std::uint32_t>(body.data() + 4, order);
+    const auto flags = load<std::uint32_t>(body.data() + 8, order);
+    to.up = (flags & iff_up) != 0;
+    // A dormant link has a carrier that carries nothing yet: Wi-Fi and 802.1X before their keys (operstates.rst of the kernel).
+    to.carrier = (flags & (iff_lower_up | iff_dormant)) == iff_lower_up;
+    to.loopback = (flags & iff_loopback) != 0;
+    return for_each_attribute(body.subspan(ifinfomsg_size), order, [&](std::uint16_t type, Bytes payload) {
+        if (type != ifla_ifname) return true;
+        std::size_t size = 0;
+        while (size < payload.size() && payload[size] != std::byte{0}) ++size;
+        to.name = Text<15>({reinterpret_cast<const char*>(payload.data()), size});
+        return true;
+    });
+}
+
+inline bool decode_address(Bytes body, std::endian order, InterfaceAddress& to) {
+    using namespace rtnetlink;
+    const auto family = static_cast<std::uint8_t>(body[0]);
+    to.prefix_length = static_cast<std::uint8_t>(body[1]);
+    auto flags = static_cast<std::uint32_t>(body[2]);
+    to.interface_index = load<std::uint32_t>(body.data() + 4, order);
+    bool local = false;
+    const bool whole = for_each_attribute(body.subspan(ifaddrmsg_size), order, [&](std::uint16_t type, Bytes payload) {
+        // On a point-to-point link IFA_ADDRESS is the other end, and IFA_LOCAL is ours.
+        if (type == ifa_local || (type == ifa_address && !local)) {
+            to.ip = netlink_address(payload, family);
+            local = type == ifa_local;
+            return to.ip.family != Family::none;
+        }
+        if (type == ifa_flags) {  // all of them; the header has room for eight
+            if (payload.size() != 4) return false;
+            flags = load<std::uint32_t>(payload.data(), order);
+        }
+        return true;
+    });
+    if (!whole || to.ip.family == Family::none) return false;
+    if (to.ip.family == Family::v6 && to.ip.is_link_local()) to.ip.scope = to.interface_index;
+    to.tentative = (flags & (ifa_f_tentative | ifa_f_optimistic)) == ifa_f_tentative;  // an optimistic one may be used (RFC 4429)
+    to.duplicate = (flags & ifa_f_dadfailed) != 0;
+    to.deprecated = (flags & ifa_f_deprecated) != 0;
+    return true;
+}
+
+inline bool decode_route(Bytes body, std::endian order, Route& to) {
+    using namespace rtnetlink;
+    const auto family = static_cast<std::uint8_t>(body[0]);
+    const auto type = static_cast<std::uint8_t>(body[7]);
+    const bool whole = for_each_attribute(body.subspan(rtmsg_size), order, [&](std::uint16_t attribute, Bytes payload) {
+        switch (attribute) {
+            case rta_oif:
+                if (payload.size() != 4) return false;
+                to.interface_index = load<std::uint32_t>(payload.data(), order);
+                return true;
+            case rta_gateway:
+                to.gateway = netlink_address(payload, family);
+                return to.gateway.family != Family::none;
+            case rta_via:  // a gateway of the other family (RFC 8950)
+                if (payload.size() < 2) return false;
+                to.gateway = netlink_address(payload.subspan(2), static_cast<std::uint8_t>(load<std::uint16_t>(payload.data(), order)));
+                return to.gateway.family != Family::none;
+            case rta_prefsrc:
+                to.source = netlink_address(payload, family);
+                return to.source.family != Family::none;
+            default:
+                return true;
+        }
+    });
+    if (!whole) return false;
+    to.present = (type == rtn_unicast || type == rtn_local) &&  // the others refuse: unreachable, prohibit, blackhole
+                 (load<std::uint32_t>(body.data() + 8, order) & (rtnh_f_dead | rtnh_f_linkdown)) == 0;
+    if (!to.present) to = {};
+    for (IpAddress* ip : {&to.gateway, &to.source})
+        if (ip->family == Family::v6 && ip->is_link_local()) ip->scope = to.interface_index;
+    return true;
+}
+
+}  // namespace detail
+
+/// Reads every message of one netlink datagram, whose numbers are in `order` (the kernel's own), and calls `sink(const NetlinkUpdate&)`
+/// for each that concerns us; of all others only the length is looked at. Skipped are: other message types, interfaces seen as bridge
+/// ports (their family is not AF_UNSPEC, and "removed" means from the bridge), addresses and routes of other families, unknown
+/// attributes, and what nested ones contain. `malformed`: a message or attribute is shorter than it must be, or longer than what holds
+/// it, or an address is missing or of the wrong size; what stood before has been delivered. Reads nothing outside `datagram`.
+template <class Sink>
+Result<void> decode_netlink(Bytes datagram, std::endian order, Sink&& sink) {
+    using namespace rtnetlink;
+    using Kind = NetlinkUpdate::Kind;
+    while (!datagram.empty()) {
+        if (datagram.size() < nlmsghdr_size) return Errc::malformed;
+        const std::size_t size = load<std::uint32_t>(datagram.data(), order);
+        const auto type = load<std::uint16_t>(datagram.data() + 4, order);
+        const auto flags = load<std::uint16_t>(datagram.data() + 6, order);
+        if (size < nlmsghdr_size || size > datagram.size()) return Errc::malformed;
+        const Bytes body = datagram.subspan(nlmsghdr_size, size - nlmsghdr_size);
+        const std::size_t next = (size + 3) & ~std::size_t{3};
+        datagram = datagram.subspan(next < datagram.size() ? next : datagram.size());
+
+        NetlinkUpdate update;
+        update.sequence = load<std::uint32_t>(body.data() - 8, order);
+        update.interrupted = (flags & nlm_f_dump_intr) != 0;
+        // The family, where there is one; it decides whether the rest of the message is ours to judge.
+        const auto family = body.empty() ? af_unspec : static_cast<std::uint8_t>(body[0]);
+        const bool foreign = !body.empty() && family != af_inet && family != af_inet6;
+        bool whole = true;
+        switch (type) {
+            case rtm_newlink:
+            case rtm_dellink:
+                if (family != af_unspec) continue;
+                update.kind = type == rtm_newlink ? Kind::interface_is : Kind::interface_gone;
+                whole = body.size() >= ifinfomsg_size && detail::decode_link(body, order, update.interface_);
+                break;
+            case rtm_newaddr:
+            case rtm_deladdr:
+                if (foreign) continue;
+                update.kind = type == rtm_newaddr ? Kind::address_is : Kind::address_gone;
+                whole = body.size() >= ifaddrmsg_size && detail::decode_address(body, order, update.address);
+                break;
+            case rtm_newroute:
+                if (foreign) continue;
+                update.kind = Kind::route_is;
+                whole = body.size() >= rtmsg_size && detail::decode_route(body, order, update.route);
+                break;
+            case rtm_delroute:
+            case rtm_newrule:
+            case rtm_delrule:
+                update.kind = Kind::routes_touched;
+                break;
+            case nlmsg_error:
+            case nlmsg_done:  // an error number, negative, which old kernels leave out of NLMSG_DONE
+                update.kind = Kind::end;
+                whole = body.size() >= 4 || (type == nlmsg_done && body.empty());
+                if (whole && !body.empty()) update.error = static_cast<std::int32_t>(0 - load<std::uint32_t>(body.data(), order));
+                break;
+            default:
+                continue;
+        }
+        if (!whole) return Errc::malformed;
+        sink(static_cast<const NetlinkUpdate&>(update));
+    }
+    return {};
+}
+
+/// A request to the kernel, ready to be sent.
+struct NetlinkRequest {
+    std::byte data[64] = {};
+    std::size_t size = 0;
+    Bytes bytes() const { return {data, size}; }
+};
+
+namespace detail {
+
+template <class T>
+void put(NetlinkRequest& to, T value, std::endian order) {
+    for (std::size_t i = 0; i < sizeof(T); ++i)
+        to.data[to.size++] = static_cast<std::byte>(value >> 8 * (order == std::endian::big ? sizeof(T) - 1 - i : i));
+}
+inline NetlinkRequest netlink_request(std::size_t body, std::uint16_t type, std::uint16_t flags, std::uint32_t sequence,
+                                      std::endian order) {
+    NetlinkRequest request;
+    put(request, static_cast<std::uint32_t>(rtnetlink::nlmsghdr_size + body), order);
+    put(request, type, order);
+    put(request, static_cast<std::uint16_t>(flags | rtnetlink::nlm_f_request), order);
+    put(request, sequence, order);
+    request.size = rtnetlink::nlmsghdr_size + body;  // the sender's port stays 0: the kernel fills it in
+    return request;
+}
+
+}  // namespace detail
+
+/// Asks for every interface; the answers end with an update of kind `end`.
+inline NetlinkRequest link_dump(std::uint32_t sequence, std::endian order) {
+    return detail::netlink_request(rtnetlink::ifinfomsg_size, rtnetlink::rtm_getlink, rtnetlink::nlm_f_dump, sequence, order);
+}
+/// Asks for every address of every interface; the answers end with an update of kind `end`.
+inline NetlinkRequest address_dump(std::uint32_t sequence, std::endian order) {
+    return detail::netlink_request(rtnetlink::ifaddrmsg_size, rtnetlink::rtm_getaddr, rtnetlink::nlm_f_dump, sequence, order);
+}
+/// Asks which route the kernel would take to `destination`, of either family; it answers with one update, `route_is`, or `end` with
+/// the error that a connection would get. Looked up, not dumped: the cost does not grow with the table. A destination with a scope is
+/// looked up on that interface.
+inline NetlinkRequest route_query(const IpAddress& destination, std::uint32_t sequence, std::endian order) {
+    using namespace rtnetlink;
+    const std::size_t address = destination.size();
+    const std::size_t body = rtmsg_size + rtattr_size + address + (destination.scope != 0 ? rtattr_size + 4 : 0);
+    NetlinkRequest request = detail::netlink_request(body, rtm_getroute, 0, sequence, order);
+    request.data[nlmsghdr_size] = std::byte{destination.family == Family::v4 ? af_inet : af_inet6};
+    request.data[nlmsghdr_size + 1] = static_cast<std::byte>(address * 8);  // rtm_dst_len, in bits
+    request.size = nlmsghdr_size + rtmsg_size;
+    detail::put(request, static_cast<std::uint16_t>(rtattr_size + address), order);
+    detail::put(request, rta_dst, order);
+    for (std::size_t i = 0; i < address; ++i) detail::put(request, destination.bytes[i], order);
+    if (destination.scope != 0) {
+        detail::put(request, static_cast<std::uint16_t>(rtattr_size + 4), order);
+        detail::put(request, rta_oif, order);
+        detail::put(request, destination.scope, order);
+    }
+    return request;
+}
+
+}  // namespace rejoin::inline v0_1
+
+#include <utility>
+
+#if defined(__linux__)
+#include <arpa/inet.h>
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+#include <stddef.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+namespace rejoin::inline v0_1 {
+
+/// A socket to the kernel's rtnetlink (rtnetlink(7)): owned, move-only, non-blocking, close-on-exec. It belongs to the network namespace
+/// of the thread that opened it.
+class NetlinkSocket {
+public:
+    NetlinkSocket() = default;
+    NetlinkSocket(NetlinkSocket&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+    NetlinkSocket& operator=(NetlinkSocket&& other) noexcept {
+        std::swap(fd_, other.fd_);
+        return *this;
+    }
+    ~NetlinkSocket() {
+        if (fd_ >= 0) ::close(fd_);
+    }
+
+    /// A socket that hears what the kernel says unasked of links, addresses, rules and routes, both families. Of routes, only broad ones
+    /// get through: a filter in the kernel drops the others, so that a routing table of any size costs nothing.
+    static Result<NetlinkSocket> events() {
+        constexpr unsigned groups[] = {RTNLGRP_LINK,       RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV4_ROUTE,
+                                       RTNLGRP_IPV6_ROUTE, RTNLGRP_IPV4_RULE,   RTNLGRP_IPV6_RULE};
+        std::uint32_t mask = 0;
+        for (unsigned group : groups) mask |= 1u << (group - 1);
+        return open(mask);
+    }
+    /// A socket for requests and their answers, which no filter may drop.
+    static Result<NetlinkSocket> requests() { return open(0); }
+
+    explicit operator bool() const { return fd_ >= 0; }
+    int fd() const { return fd_; }
+
+    Result<void> send(Bytes request) {
+        sockaddr_nl kernel{};
+        kernel.nl_family = AF_NETLINK;
+        while (::sendto(fd_, request.data(), request.size(), 0, reinterpret_cast<const sockaddr*>(&kernel), sizeof kernel) < 0)
+            if (errno != EINTR) return Error::system(errno);
+        return {};
+    }
+
+    /// Reads one datagram. `would_block`: there is none. `too_large`: messages were lost, because the kernel's queue was full (ENOBUFS)
+    /// or the datagram does not fit into `to`; what is known has to be read anew. What other processes send is thrown away.
+    Result<std::size_t> receive(MutableBytes to) {
+        for (;;) {
+            sockaddr_nl from{};
+            socklen_t size = sizeof from;
+            // MSG_TRUNC: the true size is returned, even of what does not fit.
+            const ssize_t n = ::recvfrom(fd_, to.data(), to.size(), MSG_TRUNC, reinterpret_cast<sockaddr*>(&from), &size);
+            if (n < 0 && errno == EINTR) continue;
+            if (n < 0)
+                return errno == EAGAIN || errno == EWOULDBLOCK ? Error(Errc::would_block)
+                       : errno == ENOBUFS                      ? Error(Errc::too_large)
+                                                               : Error::system(errno);
+            if (from.nl_pid != 0) continue;
+            if (static_cast<std::size_t>(n) > to.size()) return Errc::too_large;
+            return static_cast<std::size_t>(n);
+        }
+    }
+
+private:
+    // Routes with a longer prefix than this lead to a part of the network. Those up to it are the default route, and the pieces that
+    // virtual private networks lay over it without removing it: two of length 1, or up to the sixteen of length 4.
+    static constexpr std::uint32_t broadest_prefix = 4;
+
+    static Result<NetlinkSocket> open(std::uint32_t groups) {
+        NetlinkSocket made;
+        made.fd_ = ::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE);
+        if (made.fd_ < 0) return Error::system(errno);
+        if (groups == 0) return made;
+        // A filter loads big-endian numbers, and netlink's are the machine's own: hence htons.
+        sock_filter filter[] = {
+            BPF_STMT(BPF_LD | BPF_H | BPF_ABS, offsetof(nlmsghdr, nlmsg_type)),
+            BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, htons(RTM_NEWROUTE), 1, 0),
+            BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, htons(RTM_DELROUTE), 0, 2),
+            BPF_STMT(BPF_LD | BPF_B | BPF_ABS, sizeof(nlmsghdr) + offsetof(rtmsg, rtm_dst_len)),
+            BPF_JUMP(BPF_JMP | BPF_JGT | BPF_K, broadest_prefix, 1, 0),
+            BPF_STMT(BPF_RET | BPF_K, 0xffffffff),  // keep all of it
+            BPF_STMT(BPF_RET | BPF_K, 0),           // drop it
+        };
+        const sock_fprog program{sizeof filter / sizeof filter[0], filter};
+        sockaddr_nl address{};
+        address.nl_family = AF_NETLINK;
+        address.nl_groups = groups;
+        if (::setsockopt(made.fd_, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) != 0 ||
+            ::bind(made.fd_, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
+            return Error::system(errno);
+        return made;
+    }
+
+    int fd_ = -1;
+};
+
+}  // namespace rejoin::inline v0_1
+#endif
+
+// `monotonic_now()`: the only place where the library reads a clock. Everything below the loop takes time as an argument.
+
+#if !defined(_WIN32)
+#include <time.h>
+
+namespace rejoin::inline v0_1 {
+
+/// Now, on CLOCK_MONOTONIC (clock_gettime(2)). Any thread.
+inline TimePoint monotonic_now() {
+    timespec ts{};
+    ::clock_gettime(CLOCK_MONOTONIC, &ts);
+    return TimePoint::from_nanoseconds(std::int64_t{ts.tv_sec} * 1'000'000'000 + ts.tv_nsec);
+}
+
+}  // namespace rejoin::inline v0_1
+#endif
+
+// `Poller`: what a `Loop` asks of the system. Each system's file defines it whole, or is empty.
+
+#include <cstdint>
+
+namespace rejoin::inline v0_1 {
+
+/// What a descriptor is ready for, or is to be watched for. An error or a hang-up counts as both: the call that follows tells which.
+enum class Ready : std::uint8_t { none = 0, readable = 1, writable = 2, both = 3 };
+
+constexpr Ready operator|(Ready a, Ready b) { return static_cast<Ready>(static_cast<unsigned>(a) | static_cast<unsigned>(b)); }
+constexpr bool has(Ready set, Ready what) { return (static_cast<unsigned>(set) & static_cast<unsigned>(what)) != 0; }
+
+}  // namespace rejoin::inline v0_1
+
+#if defined(__linux__)
+#include <errno.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+namespace rejoin::inline v0_1 {
+
+/// The system under a `Loop`: readiness (epoll), one alarm (timerfd), one bell that any thread may ring (eventfd), and one
+/// descriptor that stands for all three. The alarm and the bell are edge-triggered, so that neither needs to be read.
+class Poller {
+public:
+    using Handle = int;
+    static constexpr int batch = 64;
+
+    Poller() : epoll_(::epoll_create1(EPOLL_CLOEXEC)) {
+        if (epoll_ < 0) {
+            error_ = Error::system(errno);
+            return;
+        }
+        alarm_ = ::timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+        bell_ = alarm_ < 0 ? -1 : ::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+        if (bell_ < 0 || control(EPOLL_CTL_ADD, alarm_, EPOLLIN | EPOLLET, &alarm_) != 0 ||
+            control(EPOLL_CTL_ADD, bell_, EPOLLIN | EPOLLET, &bell_) != 0)
+            error_ = Error::system(errno);
+    }
+    Poller(const Poller&) = delete;
+    ~Poller() {
+        for (int fd : {bell_, alarm_, epoll_})
+            if (fd >= 0) ::close(fd);
+    }
+
+    /// Why it could not be made, if so: out of descriptors or memory.
+    Error error() const { return error_; }
+    Handle fd() const { return epoll_; }
+
+    /// Watches `fd`; `key`, not null, comes back from `wait`.
+    Result<void> add(Handle fd, Ready ready, void* key) { return result(control(EPOLL_CTL_ADD, fd, events(ready), key)); }
+    Result<void> modify(Handle fd, Ready ready, void* key) { return result(control(EPOLL_CTL_MOD, fd, events(ready), key)); }
+    void remove(Handle fd) { control(EPOLL_CTL_DEL, fd, 0, nullptr); }
+
+    /// Waits up to `timeout` milliseconds (-1: for ever). What is ready then is taken one by one: `take(i)` and `ready(i)` for `i` below
+    /// `ready_count()`; after the last, `alarmed` and `rung` are known.
+    void wait(int timeout) {
+        alarmed_ = rung_ = false;
+        count_ = ::epoll_wait(epoll_, ready_, batch, timeout);  // -1 when interrupted: nothing is ready
+    }
+    int ready_count() const { return count_; }
+    /// The key of what is ready, or null: the alarm, the bell, or something forgotten meanwhile.
+    void* take(int i) {
+        void* const key = ready_[i].data.ptr;
+        if (key == &alarm_)
+            alarmed_ = true;
+        else if (key == &bell_)
+            rung_ = true;
+        else
+            return key;
+        return nullptr;
+    }
+    Ready ready(int i) const {
+        const auto e = ready_[i].events;
+        if (e == EPOLLIN) return Ready::readable;  // nearly always
+        return (e & (EPOLLERR | EPOLLHUP)) != 0
+                   ? Ready::both
+                   : ((e & EPOLLIN) != 0 ? Ready::readable : Ready::none) | ((e & EPOLLOUT) != 0 ? Ready::writable : Ready::none);
+    }
+    /// Forgets what was ready for `key` and has not been handled yet.
+    void forget(void* key) {
+        for (int i = 0; i < count_; ++i)
+            if (ready_[i].data.ptr == key) ready_[i].data.ptr = nullptr;
+    }
+
+    /// Whether the alarm went off.
+    bool alarmed() const { return alarmed_; }
+    /// Whether the bell was rung.
+    bool rung() const { return rung_; }
+    /// Sets the one alarm, in place of the one set before.
+    void set_alarm(TimePoint when) {
+        itimerspec at{};
+        const std::int64_t ns = when.nanoseconds() > 0 ? when.nanoseconds() : 1;  // zero would disarm it
+        at.it_value.tv_sec = static_cast<time_t>(ns / 1'000'000'000);
+        at.it_value.tv_nsec = static_cast<long>(ns % 1'000'000'000);
+        ::timerfd_settime(alarm_, TFD_TIMER_ABSTIME, &at, nullptr);
+    }
+    /// Ends the wait under way, or the next one. From any thread.
+    void ring() {
+        const std::uint64_t one = 1;
+        [[maybe_unused]] const ssize_t n = ::write(bell_, &one, sizeof one);  // cannot fail but by overflow, when it rings already
+    }
+
+private:
+    static std::uint32_t events(Ready ready) {
+        return (has(ready, Ready::readable) ? std::uint32_t{EPOLLIN} : 0) | (has(ready, Ready::writable) ? std::uint32_t{EPOLLOUT} : 0);
+    }
+    int control(int what, int fd, std::uint32_t mask, void* key) {
+        epoll_event event{};
+        event.events = mask;
+        event.data.ptr = key;
+        return ::epoll_ctl(epoll_, what, fd, &event);
+    }
+    static Result<void> result(int returned) {
+        if (returned != 0) return Error::system(errno);
+        return {};
+    }
+
+    int epoll_;
+    int alarm_ = -1;
+    int bell_ = -1;
+    int count_ = 0;
+    bool alarmed_ = false;
+    bool rung_ = false;
+    Error error_;
+    epoll_event ready_[batch];
+};
+
+}  // namespace rejoin::inline v0_1
+#endif
+
+// `Mutex`, `Lock`, `start_thread`: all that the library knows of threads. Name resolution and `Loop::post` are their users.
+
+#if !defined(_WIN32)
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+
+namespace rejoin::inline v0_1 {
+
+/// A mutual exclusion lock (pthread_mutex_t).
+class Mutex {
+public:
+    Mutex() = default;
+    Mutex(const Mutex&) = delete;
+    ~Mutex() { ::pthread_mutex_destroy(&mutex_); }
+    void lock() { ::pthread_mutex_lock(&mutex_); }
+    void unlock() { ::pthread_mutex_unlock(&mutex_); }
+
+private:
+    pthread_mutex_t mutex_ = PTHREAD_MUTEX_INITIALIZER;
+};
+
+/// Holds a `Mutex` for the length of a scope.
+class Lock {
+public:
+    explicit Lock(Mutex& mutex) : mutex_(mutex) { mutex_.lock(); }
+    Lock(const Lock&) = delete;
+    ~Lock() { mutex_.unlock(); }
+
+private:
+    Mutex& mutex_;
+};
+
+/// Runs `body(argument)` on a new thread that nobody joins. The thread takes no signals: they belong to the program's own threads.
+inline Result<void> start_thread(void* (*body)(void*), void* argument) {
+    pthread_attr_t attributes;
+    if (const int error = ::pthread_attr_init(&attributes); error != 0) return Error::system(error);
+    ::pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    sigset_t all, before;
+    ::sigfillset(&all);
+    ::pthread_sigmask(SIG_SETMASK, &all, &before);
+    pthread_t thread;
+    const int error = ::pthread_create(&thread, &attributes, body, argument);
+    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    ::pthread_attr_destroy(&attributes);
+    if (error != 0) return Error::system(error);
+    return {};
+}
+
+}  // namespace rejoin::inline v0_1
+#endif
+
+namespace rejoin::inline v0_1 {
+
+/// The armed timers of a loop: a binary heap whose entries know their places, so that arming, moving and cancelling one of `n` costs log n.
+class TimerHeap {
+public:
+    /// One timer's place in the heap. Neither copied nor moved while armed.
+    class Entry {
+    public:
+        explicit Entry(Delegate<void()> when_due) : due(when_due) {}
+        Entry(const Entry&) = delete;
+        bool armed() const { return index_ != none; }
+        const Delegate<void()> due;
+
+    private:
+        friend class TimerHeap;
+        static constexpr std::uint32_t none = UINT32_MAX;
+        std::uint32_t index_ = none;
+    };
+
+    std::size_t size() const { return heap_.size(); }
+    /// When the first one is due, or never.
+    TimePoint first() const { return heap_.empty() ? TimePoint::never() : heap_[0].when; }
+    TimePoint when(const Entry& entry) const { return entry.armed() ? heap_[entry.index_].when : TimePoint::never(); }
+
+    /// Arms `entry` for `when`, or moves it there. False when memory is out; it is then not armed.
+    bool set(Entry& entry, TimePoint when) {
+        if (!entry.armed()) {
+            if (!heap_.push({when, &entry})) return false;
+            entry.index_ = static_cast<std::uint32_t>(heap_.size() - 1);
+        } else {
+            heap_[entry.index_].when = when;
+        }
+        sift_down(sift_up(entry.index_));
+        return true;
+    }
+
+    void cancel(Entry& entry) {
+        if (!entry.armed()) return;
+        const std::uint32_t at = entry.index_;
+        entry.index_ = Entry::none;
+        const Slot last = heap_.back();
+        heap_.pop();
+        if (at == heap_.size()) return;
+        place(at, last);
+        sift_down(sift_up(at));
+    }
+
+    /// Takes out the first entry that is due by `now`, or returns null.
+    Entry* take_due(TimePoint now) {
+        if (heap_.empty() || heap_[0].when > now) return nullptr;
+        Entry* entry = heap_[0].entry;
+        cancel(*entry);
+        return entry;
+    }
+
+private:
+    struct Slot {
+        TimePoint when;
+        Entry* entry;
+    };
+
+    void place(std::uint32_t at, Slot slot) {
+        heap_[at] = slot;
+        slot.entry->index_ = at;
+    }
+    std::uint32_t sift_up(std::uint32_t at) {
+        const Slot slot = heap_[at];
+        for (; at > 0 && slot.when < heap_[(at - 1) / 2].when; at = (at - 1) / 2) place(at, heap_[(at - 1) / 2]);
+        place(at, slot);
+        return at;
+    }
+    void sift_down(std::uint32_t at) {
+        const Slot slot = heap_[at];
+        const auto size = static_cast<std::uint32_t>(heap_.size());
+        for (std::uint32_t child; (child = 2 * at + 1) < size; at = child) {
+            if (child + 1 < size && heap_[child + 1].when < heap_[child].when) ++child;
+            if (slot.when <= heap_[child].when) break;
+            place(at, heap_[child]);
+        }
+        place(at, slot);
+    }
+
+    Array<Slot> heap_;
+};
+
+}  // namespace rejoin::inline v0_1
+
+namespace rejoin::inline v0_1 {
+
+/// Names a call set with `Loop::after`; 0 is never given out.
+using TimerId = std::uint64_t;
+
+/// One thread's event loop: readiness, timers, posted calls. It has one descriptor, so that another loop can drive it. Every call but
+/// `post` belongs to the thread that runs it. It outlives everything made with it. Handlers do not throw.
+class Loop {
+public:
+    Loop() = default;
+    Loop(const Loop&) = delete;
+    ~Loop() {
+        while (services_ != nullptr) {
+            Service* last = services_;
+            last->destroy(last->object);
+            services_ = last->next;
+            delete last;
+        }
+        for (OneShot* shot : shots_) delete shot;
+        ::operator delete(scratch_);
+    }
+
+    /// Why the loop could not be made (out of descriptors), if so; every call that runs it then returns this.
+    Error error() const { return poller_.error(); }
+
+    /// Handles events until `stop`. `invalid_state` inside a handler.
+    Result<void> run() {
+        if (auto begun = begin(); !begun) return begun;
+        do turn(-1);
+        while (!stopped_);
+        end();
+        return {};
+    }
+    /// Handles events until `stop`, or until `d` has passed.
+    Result<void> run_for(Duration d) {
+        Timer end(*this, Delegate<void()>::to<&Loop::stop>(this));
+        end.after(d);
+        return run();
+    }
+    /// Waits up to `d` (rounded up to milliseconds; zero only looks) for something to happen, and handles what did.
+    Result<void> run_once(Duration d = Duration::unlimited()) {
+        if (auto begun = begin(); !begun) return begun;
+        const std::int64_t ms = (d + Duration::nanoseconds(999'999)).milliseconds();
+        turn(d == Duration::unlimited() ? -1 : ms < 0 ? 0 : ms > INT32_MAX ? INT32_MAX : static_cast<int>(ms));
+        end();
+        return {};
+    }
+    /// Makes the `run` under way return when the present turn is done. From another thread: `post` a call of this.
+    void stop() { stopped_ = true; }
+
+    /// Has `f` called on the loop's thread, in the next turn. From any thread. Calls that the loop did not come to are dropped with it.
+    Result<void> post(Function<void()> f) {
+        if (!f) return Errc::invalid_argument;
+        Lock lock(mutex_);
+        const bool first = posted_.empty();
+        if (!posted_.push(std::move(f))) return Errc::out_of_memory;
+        if (first) poller_.ring();
+        return {};
+    }
+
+    /// Calls `f` once, `d` from now. 0 when memory is out or `f` is empty.
+    TimerId after(Duration d, Function<void()> f) {
+        if (!f) return 0;
+        std::uint32_t slot = free_shots_.empty() ? static_cast<std::uint32_t>(shots_.size()) : free_shots_.back();
+        auto* shot = new (std::nothrow) OneShot(*this, ++generation_ << 32 | slot, std::move(f));
+        // Room for the slot's return is reserved with the slot, so that giving it back cannot fail.
+        if (shot == nullptr || (slot == shots_.size() && (!free_shots_.reserve(shots_.size() + 1) || !shots_.push(nullptr))) ||
+            !shot->timer.after(d)) {
+            delete shot;
+            return 0;
+        }
+        if (!free_shots_.empty() && free_shots_.back() == slot) free_shots_.pop();
+        shots_[slot] = shot;
+        return shot->id;
+    }
+    /// Calls off what `after` set; false when it has run already.
+    bool cancel(TimerId id) {
+        const auto slot = static_cast<std::uint32_t>(id);
+        if (slot >= shots_.size() || shots_[slot] == nullptr || shots_[slot]->id != id) return false;
+        OneShot* shot = take_shot(slot);
+        delete shot;
+        return true;
+    }
+
+    /// One descriptor that is readable whenever `run_once(Duration())` has something to do, timers and posted calls included: add it to
+    /// an epoll, poll, libuv, asio or Qt loop, and call `run_once(Duration())` when it is. (On Windows there is no such descriptor.)
+    Poller::Handle fd() {
+        embedded_ = true;
+        if (!deferred_.empty()) poller_.ring();
+        return poller_.fd();
+    }
+
+    /// The time of the present turn: read from the clock once, when first asked for.
+    TimePoint now() {
+        if (!inside_) return monotonic_now();
+        if (now_ == TimePoint()) now_ = monotonic_now();
+        return now_;
+    }
+
+    /// The one `S` of this loop, made as `S(loop)` when first asked for and destroyed with the loop, the last first. What many pipes
+    /// share (the event source, the resolver) lives here. Ends the program when memory is out: there is nothing to go on with.
+    template <class S>
+    S& service() {
+        for (Service* s = services_; s != nullptr; s = s->next)
+            if (s->key == &key<S>) return *static_cast<S*>(s->object);
+        services_ = new Service{&key<S>, new S(*this), [](void* object) { delete static_cast<S*>(object); }, services_};
+        return *static_cast<S*>(services_->object);
+    }
+
+    /// Room for one read, shared by all that read in this loop: valid until the handler returns. Empty when memory is out.
+    MutableBytes scratch() {
+        if (scratch_ == nullptr) scratch_ = static_cast<std::byte*>(::operator new(scratch_size, std::nothrow));
+        return {scratch_, scratch_ == nullptr ? 0 : scratch_size};
+    }
+    static constexpr std::size_t scratch_size = 256 * 1024;  // larger reads gain nothing: it is half of a core's second-level cache
+
+    /// Watches one descriptor and calls its delegate when it is ready. Stops when destroyed, which must come before the descriptor is
+    /// closed.
+    class Watch {
+    public:
+        Watch(Loop& loop, Delegate<void(Ready)> on_ready) : loop_(loop), on_ready_(on_ready) {}
+        Watch(const Watch&) = delete;
+        ~Watch() { stop(); }
+
+        Result<void> start(Poller::Handle fd, Ready ready) {
+            stop();
+            auto added = loop_.poller_.add(fd, ready, this);
+            if (added) fd_ = fd, ready_ = ready;
+            return added;
+        }
+        /// Watches for something else from now on; no system call when it is the same.
+        void change(Ready ready) {
+            if (fd_ == -1 || ready == ready_) return;
+            ready_ = ready;
+            loop_.poller_.modify(fd_, ready, this);
+        }
+        void stop() {
+            if (fd_ == -1) return;
+            loop_.poller_.remove(fd_);
+            loop_.poller_.forget(this);
+            fd_ = -1;
+        }
+        Loop& loop() const { return loop_; }
+
+    private:
+        friend class Loop;
+        Loop& loop_;
+        Delegate<void(Ready)> on_ready_;
+        Poller::Handle fd_ = -1;
+        Ready ready_ = Ready::none;
+    };
+
+    /// Calls its delegate once at a time, if it is not cancelled, moved or destroyed before.
+    class Timer {
+    public:
+        Timer(Loop& loop, Delegate<void()> due) : loop_(loop), entry_(due) {}
+        ~Timer() { cancel(); }
+
+        /// Arms it for `when`, or moves it there; false when memory is out.
+        bool at(TimePoint when) {
+            if (when == TimePoint::never()) {
+                cancel();
+                return true;
+            }
+            // What a timer's handler sets for now waits for the next turn.
+            if (when <= loop_.timers_due_) when = loop_.timers_due_ + Duration::nanoseconds(1);
+            const bool set = loop_.timers_.set(entry_, when);
+            if (set && when < loop_.alarm_) loop_.set_alarm(when);
+            return set;
+        }
+        bool after(Duration d) { return at(loop_.now() + d); }
+        void cancel() { loop_.timers_.cancel(entry_); }
+        bool armed() const { return entry_.armed(); }
+        TimePoint when() const { return loop_.timers_.when(entry_); }
+
+    private:
+        Loop& loop_;
+        TimerHeap::Entry entry_;
+    };
+
+    /// Work to be done once, when the handlers of the present turn are through and before the loop waits again: what gathers many small
+    /// sends into one system call.
+    class Deferred : private ListNode {
+    public:
+        Deferred(Loop& loop, Delegate<void()> call) : loop_(loop), call_(call) {}
+        void schedule() {
+            if (linked()) return;
+            loop_.deferred_.push(*this);
+            if (loop_.embedded_ && !loop_.inside_) loop_.poller_.ring();
+        }
+        void cancel() { unlink(); }
+        bool scheduled() const { return linked(); }
+
+    private:
+        friend class Loop;
+        Loop& loop_;
+        Delegate<void()> call_;
+    };
+
+private:
+    struct Service {
+        const void* key;
+        void* object;
+        void (*destroy)(void*);
+        Service* next;
+    };
+    template <class S>
+    static inline char key = 0;  // its address is the key; not const, so that no linker folds two into one
+
+    struct OneShot {
+        OneShot(Loop& l, TimerId i, Function<void()> f)
+            : loop(l), id(i), timer(l, Delegate<void()>::to<&OneShot::due>(this)), call(std::move(f)) {}
+        void due() {
+            loop.take_shot(static_cast<std::uint32_t>(id));
+            call();
+            delete this;
+        }
+        Loop& loop;
+        TimerId id;
+        Timer timer;
+        Function<void()> call;
+    };
+
+    OneShot* take_shot(std::uint32_t slot) {
+        OneShot* shot = shots_[slot];
+        shots_[slot] = nullptr;
+        free_shots_.push(slot);
+        return shot;
+    }
+
+    Result<void> begin() {
+        if (const Error error = poller_.error()) return error;
+        if (inside_) return Errc::invalid_state;
+        inside_ = true;
+        stopped_ = false;
+        now_ = TimePoint();
+        if (!deferred_.empty()) run_deferred();
+        return {};
+    }
+    void turn(int timeout) {
+        poller_.wait(deferred_.empty() && !stopped_ ? timeout : 0);
+        now_ = TimePoint();
+        for (int i = 0; i < poller_.ready_count(); ++i)
+            if (auto* watch = static_cast<Watch*>(poller_.take(i))) watch->on_ready_(poller_.ready(i));
+        if (poller_.alarmed()) run_timers();
+        if (poller_.rung()) run_posted();
+        if (!deferred_.empty()) run_deferred();
+    }
+    void end() {
+        inside_ = false;
+        if (embedded_ && !deferred_.empty()) poller_.ring();
+    }
+
+    void run_deferred() {
+        List round;  // what is scheduled meanwhile waits for the next turn
+        round.take(deferred_);
+        while (ListNode* node = round.front()) {
+            node->unlink();
+            static_cast<Deferred*>(node)->call_();
+        }
+    }
+
+    void run_timers() {
+        alarm_ = TimePoint::never();
+        timers_due_ = now();
+        while (TimerHeap::Entry* entry = timers_.take_due(timers_due_)) entry->due();
+        timers_due_ = TimePoint();
+        if (timers_.first() < alarm_) set_alarm(timers_.first());
+    }
+
+    void run_posted() {
+        Array<Function<void()>> calls;
+        {
+            Lock lock(mutex_);
+            calls = std::move(posted_);
+        }
+        for (auto& call : calls) call();
+    }
+
+    void set_alarm(TimePoint when) {
+        alarm_ = when;
+        poller_.set_alarm(when);
+    }
+
+    Poller poller_;
+    TimerHeap timers_;
+    TimePoint alarm_ = TimePoint::never();  // what the system's timer is set to; it may go off early, never late
+    TimePoint now_;
+    TimePoint timers_due_;  // while the timers due by then are handled, else zero
+    List deferred_;
+    Service* services_ = nullptr;
+    Array<OneShot*> shots_;
+    Array<std::uint32_t> free_shots_;
+    std::uint64_t generation_ = 0;
+    std::byte* scratch_ = nullptr;
+    bool stopped_ = false;
+    bool inside_ = false;
+    bool embedded_ = false;
+
+    Mutex mutex_;
+    Array<Function<void()>> posted_;  // guarded by mutex_
+};
+
+}  // namespace rejoin::inline v0_1
+
+#if defined(__linux__)
+#include <net/if.h>
+
+namespace rejoin::inline v0_1 {
+
+/// The event source of Linux: one netlink socket a loop, however many pipes. A message becomes changes as soon as it is read, with
+/// nothing in between; after it the kernel is asked which routes it takes now, since IPv4 routes vanish without a message. Belongs to
+/// the loop's thread, and watches the network namespace in which that thread was when the source was made.
+class Netlink {
+public:
+    /// Opens the sockets and reads the state: `error` says whether that went well. Use `of`, so that a loop has one.
+    explicit Netlink(Loop& loop)
+        : loop_(loop),
+          watch_(loop, Delegate<void(Ready)>::to<&Netlink::hear>(this)),
+          timer_(loop, Delegate<void()>::to<&Netlink::due>(this)) {
+        error_ = open();
+        if (!error_) catch_up();
+    }
+    /// The one of this loop, made when first asked for. Lives as long as the loop.
+    static Netlink& of(Loop& loop) { return loop.service<Netlink>(); }
+
+    /// What is known now; changes only in the loop. While the changes that a message brought are delivered, the routes may still be those
+    /// of before: theirs follow in the same turn.
+    const NetworkState& state() const { return state_; }
+    /// Tells `observer` of every change from now on, until it is unlinked or destroyed.
+    void observe(NetworkObserver& observer) { feed_.add(observer); }
+    /// Why the network cannot be watched (some sandboxes forbid it), or none; `state().known` is then false for good.
+    Error error() const { return error_; }
+
+    /// The route that the kernel would take to `destination` now: one look-up, about 10 µs, and no packet. Not `present`: it would refuse,
+    /// or send into a dead link. `invalid_argument`: no address; or `error()`; any other: the kernel could not be asked.
+    Result<Route> route_to(const IpAddress& destination) {
+        auto route = ask_route(destination);
+        if (route && leads_nowhere(*route)) return Route();
+        return route;
+    }
+
+private:
+    // The routes to these stand for the routes to the internet. They are looked up and never sent to.
+    static constexpr IpAddress internet_v4 = IpAddress::v4(8, 8, 8, 8);
+    static constexpr IpAddress internet_v6 = {{0x20, 0x01, 0x48, 0x60, 0x48, 0x60, 0, 0, 0, 0, 0, 0, 0, 0, 0x88, 0x88}, 0, Family::v6};
+    // The kernel tells of a link or an address before it has taken the routes away, and is silent about those: so look again, in case it
+    // was not through at once, nor soon.
+    static constexpr Duration look_again[] = {Duration::milliseconds(1), Duration::milliseconds(10), Duration::milliseconds(100)};
+    // And until then a route over a link that has just died may be the answer although there is another way: for so long it is not
+    // believed, so that connectivity is not said to be lost and regained at once.
+    static constexpr Duration disbelief = Duration::milliseconds(10);
+    // However often messages are lost, everything is read again only so often.
+    static constexpr Duration between_readings = Duration::milliseconds(100);
+    // Datagrams that are read before the loop gets its turn.
+    static constexpr int burst = 64;
+
+    Error open() {
+        auto events = NetlinkSocket::events();
+        if (!events) return events.error();
+        auto requests = NetlinkSocket::requests();
+        if (!requests) return requests.error();
+        events_ = std::move(*events);
+        requests_ = std::move(*requests);
+        return watch_.start(events_.fd(), Ready::readable).error();
+    }
+
+    void due() { lost_ ? hear(Ready::readable) : catch_up(); }
+
+    void hear(Ready) {
+        touched_ = unsettled_ = false;
+        // After a loss the kernel adds nothing until all is read: what is older than what will be read again must go first.
+        bool drain = false;
+        for (int n = 0; n < burst || drain; ++n) {
+            auto size = events_.receive(buffer_);
+            if (!size && size.error() != Errc::too_large) {
+                lost_ = lost_ || size.error() != Errc::would_block;
+                break;
+            }
+            if (!size || !before_.copy_from(state_)) {
+                lost_ = drain = true;
+                continue;
+            }
+            apply({buffer_, *size});
+            if (feed_.publish(before_, state_)) unsettled_ = true;
+        }
+        if (unsettled_ || lost_) looks_ = 0;
+        if (touched_ || unsettled_ || lost_) catch_up();
+    }
+
+    // Applies a datagram to the state.
+    void apply(Bytes datagram) {
+        using Kind = NetlinkUpdate::Kind;
+        bool stored = true;
+        auto decoded = decode_netlink(datagram, std::endian::native, [&](const NetlinkUpdate& update) {
+            const InterfaceAddress& address = update.address;
+            switch (update.kind) {
+                case Kind::interface_is:
+                    stored = state_.put(update.interface_) && stored;
+                    break;
+                case Kind::interface_gone:
+                    state_.remove_interface(update.interface_.index);
+                    break;
+                case Kind::address_is:
+                    // Routers announce lifetimes again and again. What is new may change a route's source, even if `diff` is silent.
+                    if (const auto* is = state_.find_address(address.interface_index, address.ip); is != nullptr && *is == address) break;
+                    stored = state_.put(address) && stored;
+                    unsettled_ = true;
+                    break;
+                case Kind::address_gone:
+                    state_.remove(address);
+                    unsettled_ = true;
+                    break;
+                default:
+                    touched_ = true;
+            }
+        });
+        if (!decoded || !stored) lost_ = true;
+    }
+
+    // Brings up to date what no message tells: all of it when messages were lost, and the routes in any case.
+    void catch_up() {
+        const TimePoint now = loop_.now();
+        NetworkState fresh;
+        if (lost_ && now >= next_reading_) {
+            next_reading_ = now + between_readings;
+            const Error error = read_all(fresh).error();
+            if (!state_.known && error.domain() == Error::Domain::system) return give_up(error);
+            lost_ = static_cast<bool>(error);
+        }
+        if (lost_) timer_.at(next_reading_);
+        if (fresh.known) {
+            before_ = std::move(state_);
+            state_ = std::move(fresh);
+        } else if (!state_.known || !before_.copy_from(state_)) {
+            return;
+        }
+        bool doubtful = false;
+        for (Family family : {Family::v4, Family::v6}) {
+            const auto answer = ask_route(family == Family::v4 ? internet_v4 : internet_v6);
+            TimePoint& dead_since = dead_since_[family == Family::v6];
+            const bool dead = answer && leads_nowhere(*answer);
+            if (!dead || dead_since == TimePoint::never()) dead_since = dead ? now : TimePoint::never();
+            const bool believed = answer && (!dead || now - dead_since >= disbelief);
+            doubtful = doubtful || !believed;
+            state_.route_for(family) = !believed ? before_.route_for(family) : dead ? Route() : *answer;
+        }
+        if (!lost_ && looks_ < sizeof look_again / sizeof look_again[0])
+            timer_.after(look_again[looks_++]);
+        else if (!lost_ && doubtful)
+            timer_.after(disbelief);
+        feed_.publish(before_, state_);
+    }
+
+    Result<Route> ask_route(const IpAddress& destination) {
+        if (destination.family == Family::none) return Errc::invalid_argument;
+        if (error_) return error_;
+        Route route;  // stays absent when the kernel refuses: ENETUNREACH, or what a route of type prohibit or blackhole says
+        auto asked = ask(route_query(destination, ++sequence_, std::endian::native), [&](const NetlinkUpdate& update) {
+            if (update.kind == NetlinkUpdate::Kind::route_is) route = update.route;
+        });
+        if (!asked) return asked.error();
+        return route;
+    }
+    // Without carrier Linux keeps the route, and the packets die.
+    bool leads_nowhere(const Route& route) const {
+        const Interface* by = state_.find_interface(route.interface_index);
+        return by != nullptr && !by->running();
+    }
+
+    void give_up(Error error) {
+        error_ = error;
+        timer_.cancel();
+        watch_.stop();
+        events_ = NetlinkSocket();
+    }
+
+    // `cancelled`: a change overtook the reading.
+    Result<void> read_all(NetworkState& to) {
+        Error error;
+        const auto store = [&](const NetlinkUpdate& update) {
+            bool stored = true;
+            if (update.kind == NetlinkUpdate::Kind::interface_is) stored = to.put(update.interface_);
+            if (update.kind == NetlinkUpdate::Kind::address_is) stored = to.put(update.address);
+            if (!stored) error = Errc::out_of_memory;
+            if (update.interrupted) error = Errc::cancelled;
+            if (update.error != 0) error = Error::system(update.error);
+        };
+        if (auto links = ask(link_dump(++sequence_, std::endian::native), store); !links) return links;
+        if (auto addresses = ask(address_dump(++sequence_, std::endian::native), store); !addresses) return addresses;
+        to.known = !error;
+        return error;
+    }
+
+    // Sends a request and gives each update of its answer to `sink`, a refusal included. The kernel answers while it takes the request, so
+    // nothing is waited for.
+    template <class Sink>
+    Result<void> ask(const NetlinkRequest& request, Sink sink) {
+        if (auto sent = requests_.send(request.bytes()); !sent) return sent;
+        for (bool end = false; !end;) {
+            auto size = requests_.receive(buffer_);
+            Result<void> read = size.error();
+            if (size)
+                read = decode_netlink({buffer_, *size}, std::endian::native, [&](const NetlinkUpdate& update) {
+                    if (update.sequence != sequence_) return;
+                    end = end || update.kind == NetlinkUpdate::Kind::end || update.kind == NetlinkUpdate::Kind::route_is;
+                    sink(update);
+                });
+            if (!read) {
+                drain();
+                return read;
+            }
+        }
+        return {};
+    }
+    // Reads the rest of an answer that is given up: the kernel makes no other dump before that.
+    void drain() {
+        for (auto size = requests_.receive(buffer_); size || size.error() == Errc::too_large;) size = requests_.receive(buffer_);
+    }
+
+    Loop& loop_;
+    NetlinkSocket events_, requests_;
+    Loop::Watch watch_;  // after the sockets: it stops before they are closed
+    Loop::Timer timer_;
+    NetworkState state_;
+    NetworkState before_;  // kept, so that comparing needs no new memory
+    ChangeFeed feed_;
+    Error error_;
+    TimePoint next_reading_;
+    TimePoint dead_since_[2] = {TimePoint::never(), TimePoint::never()};  // when a family's route was first seen to lead nowhere
+    std::uint32_t sequence_ = 0;
+    std::uint8_t looks_ = sizeof look_again / sizeof look_again[0];  // none is due
+    bool touched_ = false;                                           // a message said that routes changed
+    bool unsettled_ = false;                                         // a message said what may make routes change without one
+    bool lost_ = true;                                               // nothing has been read yet
+    // The kernel's dumps come in pieces of up to 32 KiB when there is room for them, and no message of its own comes near that. Whoever
+    // reads has done with it before anybody else is called.
+    std::byte buffer_[32 * 1024];
+};
+
+// The decoder's numbers are the system's.
+static_assert([] {
+    using namespace rtnetlink;
+    return nlmsg_error == NLMSG_ERROR && nlmsg_done == NLMSG_DONE && rtm_newlink == RTM_NEWLINK && rtm_dellink == RTM_DELLINK &&
+           rtm_getlink == RTM_GETLINK && rtm_newaddr == RTM_NEWADDR && rtm_deladdr == RTM_DELADDR && rtm_getaddr == RTM_GETADDR &&
+           rtm_newroute == RTM_NEWROUTE && rtm_delroute == RTM_DELROUTE && rtm_getroute == RTM_GETROUTE && rtm_newrule == RTM_NEWRULE &&
+           rtm_delrule == RTM_DELRULE && nlm_f_request == NLM_F_REQUEST && nlm_f_dump_intr == NLM_F_DUMP_INTR && nlm_f_dump == NLM_F_DUMP &&
+           nla_type_mask == static_cast<std::uint16_t>(NLA_TYPE_MASK) && ifla_ifname == IFLA_IFNAME && ifa_address == IFA_ADDRESS &&
+           ifa_local == IFA_LOCAL && ifa_flags == IFA_FLAGS && rta_dst == RTA_DST && rta_oif == RTA_OIF && rta_gateway == RTA_GATEWAY &&
+           rta_prefsrc == RTA_PREFSRC && rta_via == RTA_VIA && iff_up == IFF_UP && iff_loopback == IFF_LOOPBACK &&
+           ifa_f_optimistic == IFA_F_OPTIMISTIC && ifa_f_dadfailed == IFA_F_DADFAILED && ifa_f_deprecated == IFA_F_DEPRECATED &&
+           ifa_f_tentative == IFA_F_TENTATIVE && rtnh_f_dead == RTNH_F_DEAD && rtnh_f_linkdown == RTNH_F_LINKDOWN &&
+           af_unspec == AF_UNSPEC && af_inet == AF_INET && af_inet6 == AF_INET6 && rtn_unicast == RTN_UNICAST && rtn_local == RTN_LOCAL &&
+           nlmsghdr_size == sizeof(nlmsghdr) && rtattr_size == sizeof(rtattr) && ifinfomsg_size == sizeof(ifinfomsg) &&
+           ifaddrmsg_size == sizeof(ifaddrmsg) && rtmsg_size == sizeof(rtmsg);
+}());
+
+}  // namespace rejoin::inline v0_1
+#endif
+
+namespace rejoin::inline v0_1 {
+
+/// The event source of the system that is compiled for: `Netlink` on Linux. Elsewhere none yet.
+#if defined(__linux__)
+using SystemEvents = Netlink;
+#else
+using SystemEvents = NoEvents;
+#endif
+
+}  // namespace rejoin::inline v0_1
+
+// `entropy(MutableBytes) -> Result<void>`: secrets from the system.
+
+#if defined(__linux__)
+#include <errno.h>
+#include <sys/random.h>
+
+namespace rejoin::inline v0_1 {
+
+/// Fills `to` with bytes fit for keys, from getrandom(2). Waits only on a machine that has just booted and has no entropy yet.
+inline Result<void> entropy(MutableBytes to) {
+    while (!to.empty()) {
+        const ssize_t n = ::getrandom(to.data(), to.size(), 0);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return Error::system(errno);
+        to = to.subspan(static_cast<std::size_t>(n));
+    }
+    return {};
+}
+
+}  // namespace rejoin::inline v0_1
+#endif
+
+#if !defined(_WIN32)
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+namespace rejoin::inline v0_1 {
+
+/// A look-up that found nothing.
+inline constexpr Error no_address = Error::resolver(EAI_NONAME);
+
+/// The addresses of a name, in the system's order of preference (RFC 6724), at most 16: getaddrinfo(3). Waits, for as long as the
+/// system's resolver does (5 to 30 s when no server answers). Any thread.
+inline Result<Array<IpAddress>> look_up(const char* name) {
+    addrinfo hints{};
+    hints.ai_family = AF_UNSPEC;
+    hints.ai_socktype = SOCK_STREAM;
+    hints.ai_flags = AI_ADDRCONFIG;
+    addrinfo* list = nullptr;
+    const int error = ::getaddrinfo(name, nullptr, &hints, &list);
+    if (error == EAI_SYSTEM) return Error::system(errno);
+    if (error != 0) return Error::resolver(error);
+    Array<IpAddress> found;
+    for (const addrinfo* at = list; at != nullptr && found.size() < 16; at = at->ai_next) {
+        IpAddress ip;
+        if (at->ai_family == AF_INET) {
+            ip.family = Family::v4;
+            std::memcpy(ip.bytes, &reinterpret_cast<const sockaddr_in*>(at->ai_addr)->sin_addr, 4);
+        } else if (at->ai_family == AF_INET6) {
+            const auto* v6 = reinterpret_cast<const sockaddr_in6*>(at->ai_addr);
+            ip.family = Family::v6;
+            std::memcpy(ip.bytes, &v6->sin6_addr, 16);
+            ip.scope = v6->sin6_scope_id;
+        } else {
+            continue;
+        }
+        if (!found.push(ip)) break;
+    }
+    ::freeaddrinfo(list);
+    if (found.empty()) return no_address;
+    return found;
+}
+
+}  // namespace rejoin::inline v0_1
+#endif
+
+namespace rejoin::inline v0_1 {
+
+/// Turns names into addresses without making the loop wait. One a loop: `Resolver::of(loop)`. At most four look-ups run at once, each on
+/// a thread of its own, because the system offers nothing else; the rest queue. Cancelling, and destroying the loop, leave a look-up
+/// under way to finish by itself, unheard: neither waits.
+class Resolver {
+public:
+    using Answer = Result<Array<IpAddress>>;
+    /// Stands in for the system's resolver: called on the loop's thread, answers now or later, once, by calling `done` there.
+    using LookUp = Function<void(const char* name, Function<void(Answer)> done)>;
+
+    explicit Resolver(Loop& loop) : mailbox_(new Mailbox) { mailbox_->loop = &loop; }
+    Resolver(const Resolver&) = delete;
+    ~Resolver() {
+        for (Job* job : waiting_) delete job;
+        {
+            Lock lock(mailbox_->mutex);
+            mailbox_->loop = nullptr;
+        }
+        mailbox_->release();
+    }
+    static Resolver& of(Loop& loop) { return loop.service<Resolver>(); }
+
+    /// Has names looked up by `look_up` from now on; an empty one brings the system's back.
+    void replace(LookUp look_up) { replacement_ = std::move(look_up); }
+
+    /// One name being looked up. Cancelled when destroyed; the answer comes at most once, never inside `start`.
+    class Query : private ListNode {
+    public:
+        explicit Query(Delegate<void(Answer&&)> answered) : answered_(answered) {}
+        ~Query() { cancel(); }
+        /// Looks `name` up (copied); a look-up under way is cancelled.
+        Result<void> start(Resolver& resolver, const char* name) {
+            cancel();
+            return resolver.start(*this, name);
+        }
+        void cancel() { unlink(); }
+        bool busy() const { return linked(); }
+
+    private:
+        friend class Resolver;
+        Delegate<void(Answer&&)> answered_;
+        std::uint64_t id_ = 0;
+    };
+
+private:
+    // Shared by the loop's thread and the helpers; the last to leave frees it.
+    struct Mailbox {
+        Mutex mutex;
+        Loop* loop = nullptr;  // null once the loop is gone
+        int holders = 1;
+        void release() {
+            mutex.lock();
+            const bool last = --holders == 0;
+            mutex.unlock();
+            if (last) delete this;
+        }
+    };
+    // One look-up of the system's. The helper fills in the answer and sends the job back, or frees it where nobody waits any more.
+    struct Job {
+        Mailbox* mailbox;
+        Resolver* resolver;  // used on the loop's thread only, and only while mailbox->loop is set
+        std::uint64_t id;
+        char* name;
+        Answer answer{Errc::cancelled};
+        ~Job() { std::free(name); }
+    };
+
+    Result<void> start(Query& query, const char* name) {
+        query.id_ = ++last_id_;
+        if (replacement_) {
+            queries_.push(query);
+            replacement_(name, [this, id = query.id_](Answer answer) {
+                if (answer && answer->empty()) answer = no_address;
+                Owned<Answer> kept(new (std::nothrow) Answer(std::move(answer)));
+                if (kept.object != nullptr)
+                    static_cast<void>(mailbox_->loop->post([this, id, kept = std::move(kept)] { deliver(id, std::move(*kept.object)); }));
+            });
+            return {};
+        }
+        const std::size_t size = std::strlen(name) + 1;
+        auto* copy = static_cast<char*>(std::malloc(size));
+        if (copy == nullptr) return Errc::out_of_memory;
+        std::memcpy(copy, name, size);
+        auto* job = new (std::nothrow) Job{mailbox_, this, query.id_, copy, Errc::cancelled};
+        if (job == nullptr || !waiting_.push(job)) {
+            job == nullptr ? std::free(copy) : delete job;
+            return Errc::out_of_memory;
+        }
+        queries_.push(query);
+        auto started = start_next();
+        if (started || running_ > 0) return {};
+        query.cancel();
+        delete waiting_.back();
+        waiting_.pop();
+        return started;
+    }
+
+    Result<void> start_next() {
+        if (running_ == 4) return {};
+        while (!waiting_.empty() && find(waiting_[0]->id) == nullptr) {  // called off meanwhile
+            delete waiting_[0];
+            waiting_.erase(0);
+        }
+        if (waiting_.empty()) return {};
+        Job* job = waiting_[0];
+        {
+            Lock lock(mailbox_->mutex);
+            ++mailbox_->holders;
+        }
+        auto started = start_thread(&Resolver::help, job);
+        if (!started) {
+            mailbox_->release();
+            return started;
+        }
+        waiting_.erase(0);
+        ++running_;
+        return {};
+    }
+
+    // The helper thread.
+    static void* help(void* argument) {
+        Owned<Job> job{static_cast<Job*>(argument)};
+        Mailbox* mailbox = job.object->mailbox;
+        job.object->answer = look_up(job.object->name);
+        {
+            Lock lock(mailbox->mutex);
+            if (mailbox->loop != nullptr)
+                static_cast<void>(mailbox->loop->post([job = std::move(job)] { job.object->resolver->finish(*job.object); }));
+        }
+        mailbox->release();
+        return nullptr;
+    }
+    template <class T>
+    struct Owned {
+        T* object;
+        explicit Owned(T* o) : object(o) {}
+        Owned(Owned&& other) noexcept : object(std::exchange(other.object, nullptr)) {}
+        ~Owned() { delete object; }
+    };
+
+    void finish(Job& job) {
+        --running_;
+        auto started = start_next();
+        while (!started && running_ == 0 && !waiting_.empty()) {  // nothing would start the rest
+            Owned<Job> next{waiting_[0]};
+            waiting_.erase(0);
+            deliver(next.object->id, started.error());
+        }
+        deliver(job.id, std::move(job.answer));
+    }
+    Query* find(std::uint64_t id) {
+        Query* found = nullptr;
+        queries_.for_each([&](ListNode& node) {
+            if (static_cast<Query&>(node).id_ == id) found = &static_cast<Query&>(node);
+        });
+        return found;
+    }
+    void deliver(std::uint64_t id, Answer&& answer) {
+        Query* asked = find(id);
+        if (asked == nullptr) return;
+        asked->unlink();
+        asked->answered_(std::move(answer));
+    }
+
+    Mailbox* mailbox_;
+    List queries_;
+    Array<Job*> waiting_;
+    int running_ = 0;
+    std::uint64_t last_id_ = 0;
+    LookUp replacement_;
+};
+
+}  // namespace rejoin::inline v0_1
+
+#include <concepts>
+
+namespace rejoin::inline v0_1 {
+
+/// What a recovery policy wants done after a failure.
+struct Action {
+    enum class Kind : std::uint8_t {
+        retry_after,       ///< try again after `delay`; zero is now
+        try_next,          ///< try the next address of the name at once; with no next one left, the first again after `delay`
+        wait_for_network,  ///< no timer: try again when the network has changed for the better
+        give_up,           ///< the pipe is closed with this failure
+    };
+    Kind kind = Kind::give_up;
+    Duration delay;
+
+    static constexpr Action retry_after(Duration d) { return {Kind::retry_after, d}; }
+    static constexpr Action try_next(Duration d) { return {Kind::try_next, d}; }
+    static constexpr Action wait_for_network() { return {Kind::wait_for_network, {}}; }
+    static constexpr Action give_up() { return {Kind::give_up, {}}; }
+    friend constexpr bool operator==(const Action&, const Action&) = default;
+};
+
+}  // namespace rejoin::inline v0_1
+
+namespace rejoin::inline v0_1 {
+
+/// What went wrong, in terms of what can be done about it.
+enum class FailureKind : std::uint8_t {
+    none,
+    refused,              ///< nobody listens there, or somebody says no on their behalf
+    timed_out,            ///< no answer in time
+    no_route,             ///< this host has no way there: no network, or routing forbids it
+    unreachable,          ///< something on the way, or the last hop, says it cannot be reached
+    reset,                ///< the connection was there and was torn down
+    ended,                ///< the peer ended the connection where it should have gone on
+    unresponsive,         ///< the connection is there and nothing comes through
+    address_unavailable,  ///< the local address cannot be used: gone, or not ready yet
+    address_lost,         ///< the local address or interface under a connection went away
+    forbidden,            ///< this host's firewall or a missing privilege
+    exhausted,            ///< descriptors, ports, buffers or memory of this host
+    name_unknown,         ///< there is no such name
+    name_service,         ///< the name service gave no answer
+    protocol,             ///< the peer speaks something else, or cannot prove who it is
+    session_unknown,      ///< the peer does not know the session: it was restarted, or the session expired there
+    session_refused,      ///< the peer has no room for another session
+    session_expired,      ///< the session was without a connection for longer than it may be
+    session_aborted,      ///< the peer gave the session up
+    fenced,               ///< a newer connection of the same session took over
+    cancelled,            ///< the program called it off
+    invalid,              ///< the program asked for what cannot be
+    other,                ///< a code that has no better kind; it is in `error`
+};
+
+/// At which point of a connection's life.
+enum class Stage : std::uint8_t { resolving, connecting, handshaking, resuming, established, listening };
+
+/// A classified error: what, when, and the code as it came.
+struct Failure {
+    FailureKind kind = FailureKind::none;
+    Stage stage = Stage::connecting;
+    Error error;
+
+    explicit operator bool() const { return kind != FailureKind::none; }
+    friend bool operator==(const Failure&, const Failure&) = default;
+};
+
+/// One sentence, with what usually helps where that is known.
+inline Description describe(const Failure& failure) {
+    static constexpr const char* stages[] = {"while resolving the name", "while connecting",       "during the handshake",
+                                             "while resuming",           "on the open connection", "while listening"};
+    static constexpr const char* kinds[] = {
+        "no failure",
+        "connection refused: nothing listens there",
+        "no answer in time: the peer is down, or something on the way drops packets",
+        "no route: this host is not connected, or routing forbids it",
+        "unreachable: a router or the last hop says so",
+        "connection reset by the peer or by something on the way",
+        "the peer ended the connection",
+        "the path went silent",
+        "the local address cannot be used",
+        "the local address or interface went away",
+        "not permitted: this host's firewall, or a missing privilege",
+        "out of descriptors, ports or memory",
+        "unknown host name",
+        "the name service does not answer",
+        "the other end is not the right one, or speaks another protocol",
+        "the peer does not know the session: it was restarted, or the session expired there",
+        "the peer has no room for another session",
+        "the session was without a connection for too long",
+        "the peer gave the session up",
+        "a newer connection took over",
+        "called off by this program",
+        "not a valid request",
+        "unexpected error",
+    };
+    Description text(kinds[static_cast<std::size_t>(failure.kind)]);
+    if (failure.kind == FailureKind::none) return text;
+    text.append(" (").append(stages[static_cast<std::size_t>(failure.stage)]);
+    static constexpr const char* domains[] = {"", ", system error ", ", resolver error "};
+    if (failure.error.domain() != Error::Domain::rejoin)
+        text.append(domains[static_cast<std::size_t>(failure.error.domain())]).append_number(failure.error.code());
+    return text.append(")");
+}
+
+}  // namespace rejoin::inline v0_1
+
+namespace rejoin::inline v0_1 {
+
+/// Hears what happens on one connection. Every call may destroy the connection; those that return bool say whether it still exists, and
+/// the connection touches nothing of itself when it does not.
+class ConnectionObserver {
+public:
+    virtual void on_open() = 0;
+    /// `bytes` hold until it returns.
+    virtual bool on_bytes(Bytes bytes) = 0;
+    /// Called once after `want_writable`.
+    virtual bool on_writable() = 0;
+    /// The peer ended its sending direction.
+    virtual void on_end() = 0;
+    virtual void on_error(Error error) = 0;
+
+protected:
+    ~ConnectionObserver() = default;
+};
+
+namespace detail {
+
+/// Hears for a connection that is nobody's, not yet or no more. It has no state.
+struct Nobody final : ConnectionObserver {
+    void on_open() override {}
+    bool on_bytes(Bytes) override { return true; }
+    bool on_writable() override { return true; }
+    void on_end() override {}
+    void on_error(Error) override {}
+    static Nobody& instance() {
+        static constinit Nobody nobody;
+        return nobody;
+    }
+};
+
+}  // namespace detail
+
+}  // namespace rejoin::inline v0_1
+
+// The three policies of `Pipe<EventSource, Transport, RecoveryPolicy>`: what a class has to have to be one. examples/policies.cpp writes
+// all three from outside.
+namespace rejoin::inline v0_1 {
+
+/// Knows the state of the host's network and reports changes of it. One exists a loop, however many pipes listen.
+///
+///     static E& of(Loop&)                     the loop's one; `loop.service<E>()` makes it as `E(loop)` when first asked for
+///     const NetworkState& state() const       now; empty and not `known` where it has not looked
+///     void observe(NetworkObserver&)          tells the observer of every change from now on, on the loop's thread, until it is unlinked;
+///                                             `ChangeFeed` does it. After `state()` has changed, never inside `of` or `observe`.
+template <class E>
+concept EventSource = requires(E& source, const E& seen, Loop& loop, NetworkObserver& observer) {
+    { E::of(loop) } -> std::same_as<E&>;
+    { seen.state() } -> std::convertible_to<const NetworkState&>;
+    source.observe(observer);
+};
+
+/// One connection of a transport: opened once or adopted, and destroyed to close it. Never blocks, calls its observer on the loop's
+/// thread, and may be destroyed in any such call.
+///
+///     C(Loop&, ConnectionObserver&)                   not open yet
+///     void set_observer(ConnectionObserver&)          from now on
+///     Result<void> open(const Endpoint& to, const IpAddress& from)
+///                                                     starts to connect to a numeric endpoint, from a local address unless its family is
+///                                                     none; `on_open` or `on_error` comes later, never inside
+///     Result<size_t> write(std::span<const Bytes>)    takes what it can, in order, at least a byte; else `would_block`, or why not
+///     void want_writable()                            asks for one `on_writable`
+///     void pause(bool), bool paused()                 stops and resumes `on_bytes`
+///     void set_read_limit(uint32_t)                   at most so many bytes in one `on_bytes`
+///     void end()                                      ends the sending direction, after what was written
+///     void abort()                                    discards what was not sent; nothing more is heard
+///     Endpoint local_endpoint(), peer_endpoint()
+///  Optional:
+///     Result<void> adopt(Socket), Socket release()    for `Pipe::adopt`, `release` and `Listener`; adopted is open at once
+///     PathInfo path_info()                            tells a silent peer whose kernel answers from a dead path
+template <class C>
+concept TransportConnection = requires(C& c, const C& seen, Loop& loop, ConnectionObserver& observer, const Endpoint& to,
+                                       const IpAddress& from, std::span<const Bytes> pieces) {
+    C(loop, observer);
+    c.set_observer(observer);
+    { c.open(to, from) } -> std::same_as<Result<void>>;
+    { c.write(pieces) } -> std::same_as<Result<std::size_t>>;
+    c.want_writable();
+    c.pause(true);
+    { seen.paused() } -> std::convertible_to<bool>;
+    c.set_read_limit(std::uint32_t{});
+    c.end();
+    c.abort();
+    { seen.local_endpoint() } -> std::convertible_to<Endpoint>;
+    { seen.peer_endpoint() } -> std::convertible_to<Endpoint>;
+};
+
+/// How bytes travel: names the connection, and what survives it.
+///
+///     T::Connection    a `TransportConnection`
+///     T::Session       `session::Plain` (nothing survives) or `session::Session` (everything does)
+///     T::Options       the session's options
+///  For `Listener` also:
+///     T::Acceptor      A(Loop&, Delegate<void(Socket&&)>), Result<void> listen(const Endpoint&, int backlog), void close(),
+///                      bool listening(), Endpoint local_endpoint(); optional: void rest(Duration), void go_on(), to leave a crowd in the
+///                      system's queue for a while
+template <class T>
+concept Transport = requires {
+    typename T::Connection;
+    typename T::Session;
+    typename T::Options;
+    { T::Session::survives_connections } -> std::convertible_to<bool>;
+}
+&&TransportConnection<typename T::Connection>;
+
+/// Decides what to do about a failure. Pure: no clock, no system call.
+///
+///     R::Options                                      default-constructible
+///     R(const R::Options&, uint64_t seed)             the options outlive it; the seed is random, for jitter
+///     Action decide(const Failure&, const NetworkState&, TimePoint now)
+///                                                     an attempt failed or the connection broke
+///  Optional:
+///     Duration patience(TimePoint now)                how long to leave an attempt alone before another is started beside it; without
+///                                                     this, an attempt has the pipe's `connect_timeout` and no other beside it
+///     void connected(TimePoint now)                   a connection is open and joined
+///     Duration network_regained(TimePoint now)        the network changed for the better: when to try; without this, at once
+template <class R>
+concept RecoveryPolicy = requires(R& policy, const typename R::Options& options, std::uint64_t seed, const Failure& failure,
+                                  const NetworkState& network, TimePoint now) {
+    requires std::default_initializable<typename R::Options>;
+    R(options, seed);
+    { policy.decide(failure, network, now) } -> std::same_as<Action>;
+};
+
+}  // namespace rejoin::inline v0_1
+
+namespace rejoin::inline v0_1 {
+
+namespace detail {
+
+struct ErrorRow {
+    std::int32_t code;
+    FailureKind kind;
+};
+
+inline constexpr ErrorRow linux_errors[] = {
+    {1, FailureKind::forbidden},             // EPERM: an output rule of the local firewall (UDP), or SO_BINDTODEVICE without privilege
+    {4, FailureKind::reset},                 // EINTR: on a socket only when it is torn down under the call
+    {12, FailureKind::exhausted},            // ENOMEM
+    {13, FailureKind::no_route},             // EACCES: a prohibit route; a broadcast address without SO_BROADCAST is the program's fault
+    {19, FailureKind::no_route},             // ENODEV: the bound device is gone
+    {22, FailureKind::no_route},             // EINVAL: a blackhole route, on connect
+    {23, FailureKind::exhausted},            // ENFILE
+    {24, FailureKind::exhausted},            // EMFILE
+    {32, FailureKind::reset},                // EPIPE: written after the peer's reset
+    {71, FailureKind::reset},                // EPROTO
+    {92, FailureKind::unreachable},          // ENOPROTOOPT: ICMP protocol unreachable
+    {97, FailureKind::no_route},             // EAFNOSUPPORT: this host has not this family
+    {98, FailureKind::exhausted},            // EADDRINUSE: no port left on connect; on listen, taken
+    {99, FailureKind::address_unavailable},  // EADDRNOTAVAIL: the address is gone or tentative; on connect, no port left
+    {100, FailureKind::no_route},            // ENETDOWN
+    {101, FailureKind::no_route},            // ENETUNREACH
+    {102, FailureKind::reset},               // ENETRESET
+    {103, FailureKind::reset},               // ECONNABORTED: the system destroyed the socket
+    {104, FailureKind::reset},               // ECONNRESET
+    {105, FailureKind::exhausted},           // ENOBUFS
+    {107, FailureKind::reset},               // ENOTCONN: reset between two calls
+    {110, FailureKind::timed_out},           // ETIMEDOUT
+    {111, FailureKind::refused},             // ECONNREFUSED
+    {112, FailureKind::unreachable},         // EHOSTDOWN
+    {113, FailureKind::unreachable},         // EHOSTUNREACH: the gateway is dead, or ICMP said so
+};
+
+inline constexpr ErrorRow resolver_errors[] = {
+    {-2, FailureKind::name_unknown},  // EAI_NONAME
+    {-3, FailureKind::name_service},  // EAI_AGAIN: no server answered, or there is no network to ask over
+    {-4, FailureKind::name_service},  // EAI_FAIL
+    {-5, FailureKind::name_unknown},  // EAI_NODATA: the name has no address
+    {-9, FailureKind::name_unknown},  // EAI_ADDRFAMILY
+    {-10, FailureKind::exhausted},    // EAI_MEMORY
+};
+
+constexpr FailureKind kind_of(Errc code) {
+    switch (code) {
+        case Errc::ok:
+            return FailureKind::none;
+        case Errc::out_of_memory:
+            return FailureKind::exhausted;
+        case Errc::timed_out:
+            return FailureKind::timed_out;
+        case Errc::cancelled:
+            return FailureKind::cancelled;
+        case Errc::malformed:
+        case Errc::version_mismatch:
+        case Errc::proof_invalid:
+            return FailureKind::protocol;
+        case Errc::session_unknown:
+            return FailureKind::session_unknown;
+        case Errc::session_limit:
+            return FailureKind::session_refused;
+        case Errc::session_aborted:
+            return FailureKind::session_aborted;
+        case Errc::session_fenced:
+            return FailureKind::fenced;
+        case Errc::session_expired:
+            return FailureKind::session_expired;
+        case Errc::unresponsive:
+            return FailureKind::unresponsive;
+        case Errc::address_lost:
+            return FailureKind::address_lost;
+        case Errc::end_of_stream:
+            return FailureKind::ended;
+        case Errc::would_block:
+        case Errc::invalid_argument:
+        case Errc::invalid_state:
+        case Errc::too_large:
+        case Errc::unsupported:
+            return FailureKind::invalid;
+    }
+    return FailureKind::other;
+}
+
+}  // namespace detail
+
+/// What an error means at the stage where it came up. Total: a code without a row is `other`, and is kept. Pure.
+inline Failure classify(Error error, Stage stage) {
+    Failure failure{FailureKind::other, stage, error};
+    const auto look_up = [&](const auto& rows) {
+        for (const detail::ErrorRow& row : rows)
+            if (row.code == error.code()) failure.kind = row.kind;
+    };
+    if (!error)
+        failure.kind = FailureKind::none;
+    else if (error.domain() == Error::Domain::rejoin)
+        failure.kind = detail::kind_of(static_cast<Errc>(error.code()));
+    else if (error.domain() == Error::Domain::resolver)
+        look_up(detail::resolver_errors);
+    else
+        look_up(detail::linux_errors);
+    return failure;
+}
+
+}  // namespace rejoin::inline v0_1
+
+namespace rejoin::inline v0_1 {
+
+/// A recovery policy that has none: every address of a name is tried once, and the first break is the end.
+class FailFast {
+public:
+    struct Options {};
+    FailFast(const Options&, std::uint64_t) {}
+
+    Action decide(const Failure& failure, const NetworkState&, TimePoint) {
+        const bool another_may_do = failure.stage == Stage::connecting && failure.kind != FailureKind::cancelled;
+        // The pipe gives up where there is no next address: the delay is never waited for.
+        return another_may_do ? Action::try_next(Duration::unlimited()) : Action::give_up();
+    }
+};
+
+}  // namespace rejoin::inline v0_1
+
+namespace rejoin::inline v0_1 {
+
+/// A recovery policy that does not let go: jittered backoff within a retry budget, quick overlapping attempts just after a break, no
+/// attempt while there is no route, and one at once when the network is back. Pure: time comes in, and the seed from the pipe.
+class Persistent {
+public:
+    struct Options {
+        /// The shortest pause between two attempts that fail by themselves, and the longest.
+        Duration backoff_base = Duration::milliseconds(200);
+        Duration backoff_cap = Duration::seconds(30);
+        /// An attempt that says nothing gets another beside it after this long, while the break is fresh: SYNs are repeated every
+        /// second at best, so attempts a quarter of a second apart find a returned path sooner than any one of them.
+        Duration overlap = Duration::milliseconds(250);
+        Duration fresh = Duration::seconds(10);
+        /// Attempts at hand, and how long it takes for one more: a peer that fails at once is not hammered, even by a jitter that
+        /// draws short pauses. An attempt without a route is not counted.
+        int budget = 40;
+        Duration budget_refill = Duration::seconds(5);
+        /// After this long with a connection the next break starts with a clean slate.
+        Duration stable_after = Duration::seconds(10);
+        /// When the network comes back, the first attempt is spread over this long, so that a crowd does not arrive as one.
+        Duration regain_jitter = Duration::milliseconds(50);
+    };
+
+    /// `seed` from the system's entropy: machines that start or fail together must not move in step.
+    Persistent(const Options& options, std::uint64_t seed) : options_(&options), random_(seed) {}
+
+    Action decide(const Failure& failure, const NetworkState& network, TimePoint now) {
+        if (broken_at_ == TimePoint()) broken_at_ = now;
+        switch (failure.kind) {
+            case FailureKind::session_unknown:
+            case FailureKind::session_expired:
+            case FailureKind::session_aborted:
+            case FailureKind::cancelled:
+            case FailureKind::invalid:
+                return Action::give_up();  // trying again would meet the same
+            case FailureKind::protocol:
+                // A captive portal, or another stranger on the way: behind it the session is still there.
+                if (failure.stage == Stage::resuming && !(failure.error == Errc::version_mismatch)) break;
+                return Action::give_up();
+            case FailureKind::name_unknown:
+                // Without a network nobody was asked, whatever the system's resolver makes of that.
+                if (network.offline()) return Action::wait_for_network();
+                if (failure.stage == Stage::resolving && !ever_connected_) return Action::give_up();
+                break;
+            case FailureKind::no_route:
+            case FailureKind::name_service:
+                if (network.offline()) return Action::wait_for_network();
+                break;
+            case FailureKind::reset:
+            case FailureKind::ended:
+            case FailureKind::unresponsive:
+            case FailureKind::address_lost:
+            case FailureKind::fenced:
+                if (failure.stage == Stage::established && spend(now)) return Action::retry_after(Duration());
+                break;
+            default:
+                break;
+        }
+        const Duration pause = back_off(now, failure.kind != FailureKind::no_route);
+        return failure.stage == Stage::connecting ? Action::try_next(pause) : Action::retry_after(pause);
+    }
+
+    /// How long to leave an attempt alone before another is started beside it.
+    Duration patience(TimePoint now) {
+        if (broken_at_ == TimePoint()) broken_at_ = now;
+        return now - broken_at_ < options_->fresh ? options_->overlap : back_off(now);
+    }
+
+    /// A connection is open and, where there is a session, joined.
+    void connected(TimePoint now) {
+        ever_connected_ = true;
+        connected_at_ = now;
+        broken_at_ = TimePoint();
+    }
+
+    /// The network has changed for the better, or in a way that may make an address work: when to try.
+    Duration network_regained(TimePoint) {
+        previous_pause_ = Duration();
+        return random_.between(Duration(), options_->regain_jitter);
+    }
+
+private:
+    // Decorrelated jitter: each pause between the base and three times the one before, capped. A long stable connection resets it.
+    Duration back_off(TimePoint now, bool counts = true) {
+        if (connected_at_ != TimePoint() && broken_at_ - connected_at_ >= options_->stable_after) previous_pause_ = Duration();
+        connected_at_ = TimePoint();
+        const Duration base = options_->backoff_base;
+        const Duration high = previous_pause_ > base ? previous_pause_ * 3 : base * 3;
+        Duration pause = random_.between(base, high < options_->backoff_cap ? high : options_->backoff_cap);
+        previous_pause_ = pause;
+        if (counts && !spend(now) && pause < options_->budget_refill) pause = options_->budget_refill;
+        return pause;
+    }
+    bool spend(TimePoint now) {
+        if (refilled_at_ == TimePoint()) {
+            refilled_at_ = now;
+            tokens_ = options_->budget;
+        }
+        const std::int64_t refill =
+            options_->budget_refill.nanoseconds() > 0 ? (now - refilled_at_).nanoseconds() / options_->budget_refill.nanoseconds() : 0;
+        if (refill > 0) {
+            tokens_ = refill > options_->budget - tokens_ ? options_->budget : tokens_ + static_cast<int>(refill);
+            refilled_at_ = now;
+        }
+        if (tokens_ == 0) return false;
+        --tokens_;
+        return true;
+    }
+
+    const Options* options_;
+    Random random_;
+    Duration previous_pause_;
+    TimePoint broken_at_;
+    TimePoint connected_at_;
+    TimePoint refilled_at_;
+    int tokens_ = 0;
+    bool ever_connected_ = false;
+};
+
+}  // namespace rejoin::inline v0_1
+
+#include <cstddef>
+#include <cstdlib>
+#include <utility>
+
+namespace rejoin::inline v0_1 {
+
+/// A queue of bytes in one block that doubles as it must. Holds no memory until the first byte comes, and none after `release`.
+class Ring {
+public:
+    Ring() = default;
+    Ring(Ring&& other) noexcept
+        : data_(std::exchange(other.data_, nullptr)),
+          capacity_(std::exchange(other.capacity_, 0)),
+          head_(std::exchange(other.head_, 0)),
+          size_(std::exchange(other.size_, 0)) {}
+    Ring& operator=(Ring&& other) noexcept {
+        std::swap(data_, other.data_);
+        std::swap(capacity_, other.capacity_);
+        std::swap(head_, other.head_);
+        std::swap(size_, other.size_);
+        return *this;
+    }
+    ~Ring() { std::free(data_); }
+
+    std::size_t size() const { return size_; }
+    std::size_t capacity() const { return capacity_; }
+    bool empty() const { return size_ == 0; }
+    /// How large the block is when it has to hold `size` bytes; 0 for more than there can be.
+    std::size_t capacity_for(std::size_t size) const {
+        std::size_t capacity = capacity_ == 0 ? 256 : capacity_;
+        for (; capacity < size; capacity *= 2)
+            if (capacity > SIZE_MAX / 4) return 0;
+        return capacity;
+    }
+
+    /// Copies `bytes` to the end; false, and unchanged, when memory is out.
+    bool append(Bytes bytes) {
+        if (head_ + size_ + bytes.size() > capacity_) return append_in_two(bytes);
+        copy(data_ + head_ + size_, bytes);
+        size_ += bytes.size();
+        return true;
+    }
+
+    /// Removes the first `n` bytes, of which there are at least as many.
+    void drop(std::size_t n) {
+        size_ -= n;
+        head_ = size_ == 0 ? 0 : (head_ + n) & (capacity_ - 1);  // an empty ring starts over, so that small use stays in one piece
+    }
+
+    /// The bytes from `at` on, as far as they lie in one piece: at most `limit`. Call again with `at` moved on for the rest.
+    Bytes peek(std::size_t at, std::size_t limit) const {
+        if (at >= size_) return {};
+        const std::size_t from = (head_ + at) & (capacity_ - 1);
+        std::size_t n = size_ - at;
+        if (n > capacity_ - from) n = capacity_ - from;
+        return {data_ + from, n < limit ? n : limit};
+    }
+
+    /// Gives the memory back, with whatever was in it.
+    void release() {
+        std::free(std::exchange(data_, nullptr));
+        capacity_ = head_ = size_ = 0;
+    }
+
+private:
+    bool append_in_two(Bytes bytes) {
+        if (bytes.size() > capacity_ - size_ && !grow(size_ + bytes.size())) return false;
+        const std::size_t tail = (head_ + size_) & (capacity_ - 1);
+        const std::size_t first = bytes.size() < capacity_ - tail ? bytes.size() : capacity_ - tail;
+        copy(data_ + tail, bytes.first(first));
+        copy(data_, bytes.subspan(first));
+        size_ += bytes.size();
+        return true;
+    }
+    bool grow(std::size_t need) {
+        const std::size_t capacity = capacity_for(need);
+        auto* grown = capacity == 0 ? nullptr : static_cast<std::byte*>(std::malloc(capacity));
+        if (grown == nullptr) return false;
+        const Bytes first = peek(0, size_);
+        copy(grown, first);
+        copy(grown + first.size(), peek(first.size(), size_));
+        std::free(data_);
+        data_ = grown;
+        capacity_ = capacity;
+        head_ = 0;
+        return true;
+    }
+
+    std::byte* data_ = nullptr;
+    std::size_t capacity_ = 0;  // a power of two, or 0
+    std::size_t head_ = 0;
+    std::size_t size_ = 0;
+};
+
+}  // namespace rejoin::inline v0_1
+
+namespace rejoin::inline v0_1::session {
+
+/// Every frame is one byte of type, three of payload length, and the payload; all numbers are big-endian. README.md of this folder
+/// specifies them.
+enum class FrameType : std::uint8_t {
+    hello = 0x01,    ///< client: a new session
+    welcome = 0x02,  ///< server: its identity and key
+    resume = 0x03,   ///< client: go on with a session
+    resumed = 0x04,  ///< server: from here, and proof
+    confirm = 0x05,  ///< client: proof
+    refused = 0x06,  ///< server: no, and why
+    data = 0x10,     ///< the next bytes of the stream
+    ack = 0x11,      ///< everything before this offset has reached the application
+    ping = 0x12,     ///< answer with the same eight bytes
+    pong = 0x13,
+    fin = 0x14,      ///< the stream ends here; counts as one offset
+    goodbye = 0x15,  ///< server: both streams have ended and arrived
+    abort = 0x16,    ///< the session is over, delivered or not
+};
+
+inline constexpr std::size_t frame_header_size = 4;
+inline constexpr std::size_t frame_length_max = 0xffffff;
+/// The longest payload of a frame that is not `data`, once the handshake is over.
+inline constexpr std::size_t control_length_max = 8;
+
+struct FrameHeader {
+    FrameType type;
+    std::uint32_t length;
+};
+
+/// Reads a header of `frame_header_size` bytes.
+inline FrameHeader read_frame_header(const std::byte* from) {
+    const auto word = load_big<std::uint32_t>(from);
+    return {static_cast<FrameType>(word >> 24), word & 0xffffff};
+}
+
+inline void write_frame_header(std::byte* to, FrameType type, std::size_t length) {
+    store_big(to, static_cast<std::uint32_t>(type) << 24 | static_cast<std::uint32_t>(length));
+}
+
+/// Whether a frame of an established session may have this length: the one table of lengths.
+inline bool frame_length_allowed(FrameHeader header) {
+    switch (header.type) {
+        case FrameType::data:
+            return header.length > 0;
+        case FrameType::ack:
+        case FrameType::ping:
+        case FrameType::pong:
+            return header.length == 8;
+        case FrameType::fin:
+        case FrameType::goodbye:
+            return header.length == 0;
+        case FrameType::abort:
+            return header.length == 1;
+        default:
+            return false;
+    }
+}
+
+}  // namespace rejoin::inline v0_1::session
+
+#include <bit>
+
+namespace rejoin::inline v0_1 {
+
+/// 32 bytes: a digest, a proof or a key.
+struct Digest {
+    std::byte bytes[32] = {};
+    operator Bytes() const { return bytes; }
+};
+
+/// SHA-256 (FIPS 180-4 §6.2), incremental.
+class Sha256 {
+public:
+    void update(Bytes bytes) {
+        length_ += bytes.size();
+        while (!bytes.empty()) {
+            const std::size_t room = sizeof block_ - filled_;
+            const Bytes part = bytes.first(bytes.size() < room ? bytes.size() : room);
+            copy(block_ + filled_, part);
+            filled_ += part.size();
+            bytes = bytes.subspan(part.size());
+            if (filled_ == sizeof block_) compress();
+        }
+    }
+
+    /// The digest of everything so far; the object is spent.
+    Digest finish() {
+        const std::uint64_t bits = length_ * 8;
+        block_[filled_++] = std::byte{0x80};
+        if (filled_ > 56) {
+            std::memset(block_ + filled_, 0, sizeof block_ - filled_);
+            compress();
+        }
+        std::memset(block_ + filled_, 0, 56 - filled_);
+        store_big(block_ + 56, bits);
+        compress();
+        Digest digest;
+        for (std::size_t i = 0; i < 8; ++i) store_big(digest.bytes + 4 * i, state_[i]);
+        return digest;
+    }
+
+private:
+    void compress() {
+        static constexpr std::uint32_t k[64] = {
+            0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5, 0xd807aa98, 0x12835b01,
+            0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174, 0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc,
+            0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc, 0x76f988da, 0x983e5152, 0xa831c66d, 0xb00327c8, 0xbf597fc7, 0xc6e00bf3, 0xd5a79147,
+            0x06ca6351, 0x14292967, 0x27b70a85, 0x2e1b2138, 0x4d2c6dfc, 0x53380d13, 0x650a7354, 0x766a0abb, 0x81c2c92e, 0x92722c85,
+            0xa2bfe8a1, 0xa81a664b, 0xc24b8b70, 0xc76c51a3, 0xd192e819, 0xd6990624, 0xf40e3585, 0x106aa070, 0x19a4c116, 0x1e376c08,
+            0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3, 0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208,
+            0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2};
+        std::uint32_t w[64];
+        for (std::size_t i = 0; i < 16; ++i) w[i] = load_big<std::uint32_t>(block_ + 4 * i);
+        for (std::size_t i = 16; i < 64; ++i) {
+            const std::uint32_t s0 = std::rotr(w[i - 15], 7) ^ std::rotr(w[i - 15], 18) ^ (w[i - 15] >> 3);
+            const std::uint32_t s1 = std::rotr(w[i - 2], 17) ^ std::rotr(w[i - 2], 19) ^ (w[i - 2] >> 10);
+            w[i] = w[i - 16] + s0 + w[i - 7] + s1;
+        }
+        std::uint32_t a = state_[0], b = state_[1], c = state_[2], d = state_[3], e = state_[4], f = state_[5], g = state_[6],
+                      h = state_[7];
+        for (std::size_t i = 0; i < 64; ++i) {
+            const std::uint32_t t1 = h + (std::rotr(e, 6) ^ std::rotr(e, 11) ^ std::rotr(e, 25)) + ((e & f) ^ (~e & g)) + k[i] + w[i];
+            const std::uint32_t t2 = (std::rotr(a, 2) ^ std::rotr(a, 13) ^ std::rotr(a, 22)) + ((a & b) ^ (a & c) ^ (b & c));
+            h = g, g = f, f = e, e = d + t1, d = c, c = b, b = a, a = t1 + t2;
+        }
+        state_[0] += a, state_[1] += b, state_[2] += c, state_[3] += d, state_[4] += e, state_[5] += f, state_[6] += g, state_[7] += h;
+        filled_ = 0;
+    }
+
+    std::uint32_t state_[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
+    std::uint64_t length_ = 0;
+    std::size_t filled_ = 0;
+    std::byte block_[64];
+};
+
+/// HMAC-SHA-256 (RFC 2104) of the pieces in order.
+inline Digest hmac_sha256(Bytes key, std::span<const Bytes> pieces) {
+    std::byte pad[64] = {};
+    if (key.size() > sizeof pad) {
+        Sha256 hash;
+        hash.update(key);
+        copy(pad, hash.finish());
+    } else {
+        copy(pad, key);
+    }
+    for (std::byte& b : pad) b ^= std::byte{0x36};
+    Sha256 inner;
+    inner.update(pad);
+    for (Bytes piece : pieces) inner.update(piece);
+    for (std::byte& b : pad) b ^= std::byte{0x36 ^ 0x5c};
+    Sha256 outer;
+    outer.update(pad);
+    outer.update(inner.finish());
+    return outer.finish();
+}
+
+/// Whether two proofs are the same, in a time that does not depend on where they differ.
+inline bool equal_in_constant_time(const Digest& a, const Digest& b) {
+    unsigned char difference = 0;
+    for (std::size_t i = 0; i < sizeof a.bytes; ++i)
+        difference = static_cast<unsigned char>(difference | std::to_integer<unsigned char>(a.bytes[i] ^ b.bytes[i]));
+    return *static_cast<volatile unsigned char*>(&difference) == 0;
+}
+
+}  // namespace rejoin::inline v0_1
+
+// How a connection joins a session, both ends, as pure state machines. One round trip before the client sends data:
+//
+//   new session       client: HELLO ->            <- WELCOME :server           client: CONFIRM, DATA ...
+//   resume            client: RESUME ->           <- RESUMED :server           client: CONFIRM, DATA ...
+//   no                                            <- REFUSED :server (closes)
+//
+// Both proofs are HMAC-SHA-256, under the session's key, over everything the two ends said, fresh nonces of both included; so a
+// recorded handshake proves nothing later. The server changes nothing of a session before it has seen CONFIRM, and the old connection
+// serves until then: so only CONFIRM, with which the client gives the old connection up, says from where both directions go on.
+namespace rejoin::inline v0_1::session {
+
+/// Names a session: 16 bytes from the system's entropy.
+struct SessionId {
+    std::byte bytes[16] = {};
+    friend bool operator==(const SessionId&, const SessionId&) = default;
+};
+
+struct Nonce {
+    std::byte bytes[16] = {};
+};
+
+/// What both ends of a session know of it for ever: its name and key.
+struct Identity {
+    SessionId id;
+    Digest key;
+};
+
+inline constexpr std::byte magic_and_version[4] = {std::byte{'R'}, std::byte{'J'}, std::byte{'N'}, std::byte{1}};
+
+// Payload sizes, in bytes, and what stands in them, in order.
+inline constexpr std::size_t hello_size = 4 + 4 + 4 + 16;                 // magic and version, flags, window, nonce
+inline constexpr std::size_t welcome_body_size = 4 + 16 + 16;             // window, session id, nonce
+inline constexpr std::size_t welcome_size = welcome_body_size + 32 + 32;  // body, key (zeros when pre-shared), proof
+inline constexpr std::size_t resume_size = 4 + 4 + 16 + 8 + 16;           // magic and version, window, session id, epoch, nonce
+inline constexpr std::size_t resumed_body_size = 4 + 8 + 16;              // window, received, nonce
+inline constexpr std::size_t resumed_size = resumed_body_size + 32;       // body, proof
+inline constexpr std::size_t confirm_body_size = 8 + 8;                   // received, going on from
+inline constexpr std::size_t confirm_size = confirm_body_size + 32;       // body, proof
+inline constexpr std::uint32_t flag_pre_shared_key = 1;                   // in HELLO: both ends derive the key, WELCOME has none
+inline constexpr std::uint32_t window_min = 4096;
+inline constexpr std::uint32_t window_max = 1u << 30;
+
+/// Why a server says no, as it stands in REFUSED.
+enum class Refusal : std::uint8_t { version = 1, unknown = 2, limit = 3, proof = 4, fenced = 5 };
+
+constexpr Error error_of(Refusal refusal) {
+    switch (refusal) {
+        case Refusal::version:
+            return Errc::version_mismatch;
+        case Refusal::unknown:
+            return Errc::session_unknown;
+        case Refusal::limit:
+            return Errc::session_limit;
+        case Refusal::proof:
+            return Errc::proof_invalid;
+        case Refusal::fenced:
+            return Errc::session_fenced;
+    }
+    return Errc::malformed;
+}
+
+/// What a handshake agreed on, for `Session::attach`.
+struct Agreement {
+    std::uint64_t send_from = 0;     ///< the peer has everything of ours before this offset: we go on from here
+    std::uint64_t receive_from = 0;  ///< the peer goes on from here, although more may have arrived
+    std::uint64_t epoch = 0;         ///< of this connection; 0 for a session's first
+    std::uint32_t window = 0;        ///< bytes the peer keeps unacknowledged at most
+};
+
+namespace detail {
+
+inline std::byte* put(std::byte* to, Bytes bytes) {
+    copy(to, bytes);
+    return to + bytes.size();
+}
+template <class T>
+std::byte* put_number(std::byte* to, T number) {
+    store_big(to, number);
+    return to + sizeof number;
+}
+template <class T>
+T get(const std::byte*& from) {  // of byte-array structs: SessionId, Nonce, Digest
+    T value;
+    std::memcpy(value.bytes, from, sizeof value.bytes);
+    from += sizeof value.bytes;
+    return value;
+}
+template <class T>
+T get_number(const std::byte*& from) {
+    const T value = load_big<T>(from);
+    from += sizeof value;
+    return value;
+}
+
+inline Digest prove(const Digest& key, char who, Bytes request, Bytes answer, Bytes confirmation) {
+    const char side[] = {who};
+    const Bytes pieces[] = {TextView("rejoin proof ").bytes(), TextView(side, 1).bytes(), request, answer, confirmation};
+    return hmac_sha256(key, pieces);
+}
+inline bool proven(const Digest& key, char who, Bytes request, Bytes answer, Bytes confirmation, const std::byte* proof) {
+    return equal_in_constant_time(prove(key, who, request, answer, confirmation), get<Digest>(proof));
+}
+inline bool window_allowed(std::uint32_t window) { return window >= window_min && window <= window_max; }
+inline Digest derive_key(const Digest& pre_shared_key, Bytes request, Bytes answer) {
+    const Bytes pieces[] = {TextView("rejoin key ").bytes(), request, answer};
+    return hmac_sha256(pre_shared_key, pieces);
+}
+
+/// What both sides of a handshake share: one message being read, what waits to be written, and the two halves that the proofs cover.
+class Handshake {
+public:
+    /// What is to be written next; empty when nothing is.
+    Bytes pending() const { return {out_ + out_written_, out_size_ - out_written_}; }
+    void wrote(std::size_t n) { out_written_ += n; }
+
+protected:
+    /// Takes from the front of `bytes` what belongs to the message under way. True when it is whole. A length that is not plausible is
+    /// refused before a byte of the payload is kept, and so is whatever follows it; and so is an answer to what is still being written.
+    Result<bool> read_message(Bytes& bytes) {
+        for (;;) {
+            const std::size_t want = message_size();
+            if (want > sizeof in_ || want == in_size_) return Errc::malformed;
+            const std::size_t n = bytes.size() < want - in_size_ ? bytes.size() : want - in_size_;
+            copy(in_ + in_size_, bytes.first(n));
+            in_size_ += n;
+            bytes = bytes.subspan(n);
+            if (in_size_ < want) return false;
+            if (in_size_ == frame_header_size) continue;
+            in_size_ = 0;
+            if (!pending().empty()) return Errc::malformed;
+            return true;
+        }
+    }
+    bool is(FrameType type, std::size_t length) const {
+        const FrameHeader header = read_frame_header(in_);
+        return header.type == type && header.length == length;
+    }
+    const std::byte* payload() const { return in_ + frame_header_size; }
+
+    /// Starts the next message, in place of what was there.
+    std::byte* write_message(FrameType type, std::size_t length) {
+        write_frame_header(out_, type, length);
+        out_size_ = frame_header_size + length;
+        out_written_ = 0;
+        return out_ + frame_header_size;
+    }
+
+    Bytes request() const { return {request_, request_size_}; }
+    void set_request(const std::byte* from, std::size_t size) { copy(request_, {from, request_size_ = size}); }
+
+    Digest key_;
+
+private:
+    // As far as it is known: of the header, while that is not there.
+    std::size_t message_size() const { return frame_header_size + (in_size_ < frame_header_size ? 0 : read_frame_header(in_).length); }
+
+    std::size_t request_size_ = 0;
+    std::size_t in_size_ = 0;
+    std::size_t out_size_ = 0;
+    std::size_t out_written_ = 0;
+    std::byte request_[resume_size];  // HELLO is shorter
+    std::byte in_[frame_header_size + welcome_size];
+    std::byte out_[frame_header_size + welcome_size];
+};
+
+}  // namespace detail
+
+/// The client's side of one connection's joining.
+///
+///     asked --WELCOME or RESUMED with a good proof--> joined: the caller lets one attempt `confirm`, and drops the others
+///           --REFUSED, or anything else-------------> failed, with the error that says why
+class ClientHandshake : public detail::Handshake {
+public:
+    /// Asks for a new session. `window`: bytes this side keeps unacknowledged at most. `pre_shared_key`: null for none; kept by the caller.
+    void ask_new(const Nonce& nonce, std::uint32_t window, const Digest* pre_shared_key) {
+        pre_shared_key_ = pre_shared_key;
+        std::byte* const payload = write_message(FrameType::hello, hello_size);
+        std::byte* to = detail::put(payload, magic_and_version);
+        to = detail::put_number(to, pre_shared_key == nullptr ? 0u : flag_pre_shared_key);
+        to = detail::put_number(to, window);
+        detail::put(to, nonce.bytes);
+        set_request(payload, hello_size);
+    }
+
+    /// Asks to go on with a session. `epoch` is higher than any used before.
+    void ask_resume(const Identity& identity, const Nonce& nonce, std::uint64_t epoch, std::uint32_t window) {
+        resuming_ = true;
+        identity_ = identity;
+        agreement_.epoch = epoch;
+        std::byte* const payload = write_message(FrameType::resume, resume_size);
+        std::byte* to = detail::put(payload, magic_and_version);
+        to = detail::put_number(to, window);
+        to = detail::put(to, identity.id.bytes);
+        to = detail::put_number(to, epoch);
+        detail::put(to, nonce.bytes);
+        set_request(payload, resume_size);
+    }
+    bool resuming() const { return resuming_; }
+
+    /// Takes bytes from the server off the front of `bytes`. True once joined; what is then left in `bytes` belongs to the session.
+    Result<bool> receive(Bytes& bytes) {
+        auto whole = read_message(bytes);
+        if (!whole || !*whole) return whole;
+        const std::byte* from = payload();
+        if (is(FrameType::refused, 1)) return error_of(static_cast<Refusal>(*from));
+        if (!is(resuming_ ? FrameType::resumed : FrameType::welcome, resuming_ ? resumed_size : welcome_size)) return Errc::malformed;
+        agreement_.window = detail::get_number<std::uint32_t>(from);
+        if (!detail::window_allowed(agreement_.window)) return Errc::malformed;
+        if (resuming_) {
+            agreement_.send_from = detail::get_number<std::uint64_t>(from);
+        } else {
+            identity_.id = detail::get<SessionId>(from);
+            const std::byte* key = answer().data() + welcome_body_size;
+            identity_.key = detail::get<Digest>(key);
+            if (pre_shared_key_ != nullptr) {  // then nothing is sent in its place, which no proof covers
+                if (!equal_in_constant_time(identity_.key, Digest{})) return Errc::malformed;
+                identity_.key = detail::derive_key(*pre_shared_key_, request(), answer());
+            }
+        }
+        const std::byte* proof = payload() + (resuming_ ? resumed_size : welcome_size) - sizeof(Digest);
+        if (!detail::proven(identity_.key, 'S', request(), answer(), {}, proof)) return Errc::proof_invalid;
+        return true;
+    }
+
+    /// Composes CONFIRM, once `receive` has said true: everything before `received` has arrived here, over any connection, and everything
+    /// before `acknowledged` is known to have arrived there. From here on the session uses no other connection.
+    void confirm(std::uint64_t received, std::uint64_t acknowledged) {
+        agreement_.receive_from = received;
+        // An acknowledgement may have come over the old connection since the server answered, and what it covers is not kept.
+        if (agreement_.send_from < acknowledged) agreement_.send_from = acknowledged;
+        std::byte* const body = write_message(FrameType::confirm, confirm_size);
+        std::byte* to = detail::put_number(body, agreement_.receive_from);
+        to = detail::put_number(to, agreement_.send_from);
+        detail::put(to, detail::prove(identity_.key, 'C', request(), answer(), {body, confirm_body_size}));
+    }
+
+    const Identity& identity() const { return identity_; }
+    /// For `Session::attach`, after `confirm`.
+    const Agreement& agreement() const { return agreement_; }
+
+private:
+    Bytes answer() const { return {payload(), resuming_ ? resumed_body_size : welcome_body_size}; }
+
+    const Digest* pre_shared_key_ = nullptr;
+    bool resuming_ = false;
+    Identity identity_;
+    Agreement agreement_;
+};
+
+/// The server's side of one connection's joining.
+///
+///     waiting --HELLO---> caller makes a session: `welcome`  --> answered --CONFIRM with a good proof--> joined
+///             --RESUME--> caller finds it: `resume` or `refuse`
+///
+/// A connection that was refused is closed once `pending` is written.
+class ServerHandshake : public detail::Handshake {
+public:
+    enum class Step : std::uint8_t { more, hello, resume, joined };
+
+    /// Takes bytes from the client off the front of `bytes`. After `hello` and `resume` the caller answers before it calls again. What
+    /// is left in `bytes` after `joined` belongs to the session.
+    Result<Step> receive(Bytes& bytes) {
+        auto whole = read_message(bytes);
+        if (!whole) return whole.error();
+        if (!*whole) return Step::more;
+        const std::byte* from = payload();
+        if (answered_) {
+            if (!is(FrameType::confirm, confirm_size)) return Errc::malformed;
+            if (!detail::proven(key_, 'C', request(), answer(), {from, confirm_body_size}, from + confirm_body_size))
+                return Errc::proof_invalid;
+            const std::uint64_t told = agreement_.receive_from;
+            agreement_.send_from = detail::get_number<std::uint64_t>(from);
+            agreement_.receive_from = detail::get_number<std::uint64_t>(from);
+            if (agreement_.receive_from < told) return Errc::malformed;
+            return Step::joined;
+        }
+        const FrameHeader header = read_frame_header(payload() - frame_header_size);
+        if ((header.type != FrameType::hello && header.type != FrameType::resume) || header.length < sizeof magic_and_version ||
+            std::memcmp(from, magic_and_version, 3) != 0)
+            return Errc::malformed;
+        if (from[3] != magic_and_version[3]) return Errc::version_mismatch;
+        from += sizeof magic_and_version;
+        const bool hello = is(FrameType::hello, hello_size);
+        if (!hello && !is(FrameType::resume, resume_size)) return Errc::malformed;
+        set_request(payload(), hello ? hello_size : resume_size);
+        if (hello) {
+            const auto flags = detail::get_number<std::uint32_t>(from);
+            if (flags > flag_pre_shared_key) return Errc::malformed;
+            pre_shared_ = flags != 0;
+        }
+        agreement_.window = detail::get_number<std::uint32_t>(from);
+        if (!detail::window_allowed(agreement_.window)) return Errc::malformed;
+        if (hello) return Step::hello;
+        id_ = detail::get<SessionId>(from);
+        agreement_.epoch = detail::get_number<std::uint64_t>(from);
+        if (agreement_.epoch == 0) return Errc::malformed;
+        return Step::resume;
+    }
+
+    /// Answers HELLO. `identity.key` is fresh from the system's entropy; with a pre-shared key it is replaced by the derived one.
+    /// `proof_invalid` when one side has a pre-shared key and the other has none: refuse it as such.
+    Result<void> welcome(Identity& identity, const Nonce& nonce, std::uint32_t window, const Digest* pre_shared_key) {
+        if (pre_shared_ != (pre_shared_key != nullptr)) return Errc::proof_invalid;
+        std::byte* const body = write_message(FrameType::welcome, welcome_size);
+        std::byte* to = detail::put_number(body, window);
+        to = detail::put(to, identity.id.bytes);
+        to = detail::put(to, nonce.bytes);
+        if (pre_shared_key != nullptr) identity.key = detail::derive_key(*pre_shared_key, request(), {body, welcome_body_size});
+        to = detail::put(to, pre_shared_key == nullptr ? identity.key : Digest{});
+        id_ = identity.id;
+        answer(identity.key, {body, welcome_body_size}, to);
+        return {};
+    }
+    /// Answers RESUME: everything before `received` has arrived here.
+    void resume(const Digest& key, const Nonce& nonce, std::uint64_t received, std::uint32_t window) {
+        agreement_.receive_from = received;
+        std::byte* const body = write_message(FrameType::resumed, resumed_size);
+        std::byte* to = detail::put_number(body, window);
+        to = detail::put_number(to, received);
+        to = detail::put(to, nonce.bytes);
+        answer(key, {body, resumed_body_size}, to);
+    }
+    /// Says no, in place of an answer of which nothing has been written yet.
+    void refuse(Refusal why) { *write_message(FrameType::refused, 1) = static_cast<std::byte>(why); }
+
+    /// The session asked for by RESUME, or made for HELLO.
+    const SessionId& id() const { return id_; }
+    /// For `Session::attach`, after `joined`; `epoch` is known from `resume` on.
+    const Agreement& agreement() const { return agreement_; }
+
+private:
+    Bytes answer() const { return {answer_, answer_size_}; }
+    void answer(const Digest& key, Bytes body, std::byte* proof) {
+        key_ = key;
+        copy(answer_, body);
+        answer_size_ = static_cast<std::uint8_t>(body.size());
+        detail::put(proof, detail::prove(key, 'S', request(), answer(), {}));
+        answered_ = true;
+    }
+
+    bool answered_ = false;
+    bool pre_shared_ = false;
+    std::uint8_t answer_size_ = 0;
+    std::byte answer_[welcome_body_size];
+    SessionId id_;
+    Agreement agreement_;
+};
+
+}  // namespace rejoin::inline v0_1::session
+
+namespace rejoin::inline v0_1::session {
+
+/// The memory in which many sessions keep bytes for replay, and how much it may be: a server's bound in all, and within it each peer's.
+struct Budget {
+    std::size_t limit = SIZE_MAX;
+    Budget* outer = nullptr;
+    std::size_t used = 0;
+
+    /// Takes `n` bytes of it; false, and nothing is taken, when that is more than is left.
+    bool charge(std::size_t n) {
+        if (n > limit - used || (outer != nullptr && !outer->charge(n))) return false;
+        used += n;
+        return true;
+    }
+    /// Gives back what was taken.
+    void credit(std::size_t n) {
+        used -= n;
+        if (outer != nullptr) outer->credit(n);
+    }
+};
+
+/// A key that both ends hold before they meet, made of a secret of at least 16 random bytes. Default: none.
+class PreSharedKey {
+public:
+    PreSharedKey() = default;
+    explicit PreSharedKey(Bytes secret) : set_(true) {
+        Sha256 hash;
+        hash.update(secret);
+        key_ = hash.finish();
+    }
+    /// The key, or null for none. Lives as long as this object.
+    const Digest* get() const { return set_ ? &key_ : nullptr; }
+
+private:
+    Digest key_;
+    bool set_ = false;
+};
+
+/// Bounds and times of a session.
+struct Options {
+    /// Bytes kept until the peer's application has them, at most: 4 KiB to 1 GiB. A `send` beyond it is refused with `would_block`. As many
+    /// are kept of what comes while the application here has paused.
+    std::size_t replay_limit = 1024 * 1024;
+    /// How often a quiet connection is probed; the accepting side, which hears the other's probes, waits twice as long. Half of what a
+    /// hasty NAT allows an idle connection (15 s seen) leaves room for one lost probe.
+    Duration liveness_interval = Duration::seconds(5);
+    /// A probe unanswered for this long, or for four round trips if that is longer, makes the path suspect: another is tried beside it.
+    Duration suspect_after = Duration::seconds(1);
+    /// A probe unanswered for this long, or for four round trips if that is longer, while the peer's kernel is silent too: dead.
+    Duration dead_after = Duration::seconds(3);
+    /// The accepting side keeps a session without a connection for this long, and then reports `session_expired`.
+    Duration keep_detached = Duration::seconds(120);
+    /// A key that both sides hold beforehand. Without one, the session's key is sent once, in the clear.
+    PreSharedKey pre_shared_key;
+
+    bool valid() const {
+        return replay_limit >= window_min && replay_limit <= window_max && liveness_interval > Duration() && suspect_after > Duration() &&
+               dead_after > Duration() && keep_detached > Duration();
+    }
+};
+
+/// One end of a session: a stream each way that goes on over one connection after another, without loss, repetition or reordering.
+/// Pure: bytes and times go in, bytes come out; it knows no socket and no clock. 64-bit offsets count the bytes of each direction from
+/// 0; the end of a stream (FIN) counts as one.
+///
+///     detached --attach--> attached --detach--> detached ...
+///     either, once `finish` and the peer's FIN have both arrived and been acknowledged: `ended`
+class Session {
+public:
+    static constexpr bool survives_connections = true;
+    using Options = session::Options;
+
+    Session() = default;
+    Session(const Session&) = delete;
+    ~Session() {
+        drop_held();
+        set_budget(nullptr);
+    }
+
+    void set_options(const Options& options) { options_ = &options; }
+    const Options& options() const { return *options_; }
+    /// `accepted`: this is the server's end.
+    void set_identity(const Identity& identity, bool accepted) {
+        identity_ = identity;
+        accepted_ = accepted;
+        established_ = true;
+    }
+    const Identity& identity() const { return identity_; }
+    /// Whether the two ends have ever agreed: from then on a new connection resumes.
+    bool established() const { return established_; }
+    /// The epoch of the connection in use; a resume must bring a higher one.
+    std::uint64_t epoch() const { return epoch_; }
+    std::uint64_t next_epoch() { return ++last_asked_epoch_; }
+    /// Charges the memory of the replay buffer, and of what is held, to `budget`, which outlives the session or is taken away again with
+    /// null. Before the first `send`.
+    void set_budget(Budget* budget) {
+        if (budget_ != nullptr) budget_->credit(replay_.capacity() + (held_ == nullptr ? 0 : std::exchange(held_->charged, 0)));
+        budget_ = budget;
+    }
+
+    // ---- The application's side.
+
+    /// Queues `bytes` whole, or refuses them whole: `would_block` (see `take_drained`), `too_large` for more than the replay limit,
+    /// `invalid_state` after `finish`, `out_of_memory`.
+    Result<void> send(Bytes bytes) {
+        if (finishing_) return Errc::invalid_state;
+        if (bytes.size() > options_->replay_limit) return Errc::too_large;
+        if (bytes.size() > options_->replay_limit - replay_.size()) return refuse(Errc::would_block);
+        if (budget_ == nullptr) return replay_.append(bytes) ? Result<void>() : Errc::out_of_memory;
+        const std::size_t growth = replay_.capacity_for(replay_.size() + bytes.size()) - replay_.capacity();
+        if (!budget_->charge(growth)) return refuse(Errc::would_block);
+        if (replay_.append(bytes)) return {};
+        budget_->credit(growth);
+        return Errc::out_of_memory;
+    }
+    /// Bytes that `send` would take now, as far as its own limit goes.
+    std::size_t send_space() const { return options_->replay_limit - replay_.size(); }
+    std::size_t send_limit() const { return options_->replay_limit; }
+    /// True once after a refusal, when half of the limit is free again. (What a budget refused may be refused again.)
+    bool take_drained() {
+        if (!refused_ || replay_.size() > options_->replay_limit / 2) return false;
+        refused_ = false;
+        return true;
+    }
+    /// Ends the sending direction after everything queued.
+    void finish() { finishing_ = true; }
+    bool finishing() const { return finishing_; }
+    /// The peer ended its direction, and all of it has been delivered here.
+    bool peer_finished() const { return peer_finished_; }
+    /// Both directions have ended and arrived. The server's end knows first, and says GOODBYE; the client's end is over when it hears it.
+    bool ended() const { return accepted_ ? complete() : goodbye_; }
+    /// Both directions have ended, and both are known here to have arrived. The client's end still waits for GOODBYE, so that the server
+    /// knows it too; a server that has forgotten the session by then has nothing to tell it.
+    bool complete() const { return fin_acknowledged_ && peer_finished_; }
+    /// Bytes the peer's application is not known to have.
+    std::size_t unacknowledged() const { return replay_.size(); }
+    /// The offset up to which the peer's stream has been delivered here, and that up to which ours is known to have been there. FIN counts
+    /// one in both.
+    std::uint64_t received() const { return received_; }
+    std::uint64_t acknowledged() const { return acknowledged_ + (fin_acknowledged_ ? 1 : 0); }
+    /// Bytes of our stream so far, queued ones included.
+    std::uint64_t sent() const { return end(); }
+    /// Bytes that were sent more than once, over all connections.
+    std::uint64_t replayed() const { return replayed_; }
+    /// Smoothed (RFC 6298 §2); zero while unknown.
+    Duration round_trip() const { return round_trip_; }
+
+    /// The most bytes that one call of `deliver` gets.
+    void set_piece(std::uint32_t n) { piece_ = n; }
+    /// While the application takes nothing, the peer's stream is kept here, and not acknowledged: so this end's window bounds it. What else
+    /// the peer says is heard all the time; two ends that wait for each other's acknowledgements would otherwise wait for ever.
+    void hold(bool held) { holding_ = held; }
+    /// Bytes that wait to be taken.
+    std::size_t held() const { return held_ == nullptr ? 0 : held_->bytes.size(); }
+    /// Whether nothing more should be read for now: the peer does not mind the window, or the budget is spent.
+    bool full() const { return held() > options_->replay_limit || (held_ != nullptr && held_->over_budget); }
+    /// Copies what waits into `to`, as far as it fits; it counts as delivered. `held_delivered` follows when it has been.
+    std::size_t take_held(MutableBytes to) {
+        std::size_t n = 0;
+        if (to.size() > piece_) to = to.first(piece_);
+        while (n < to.size() && held() > 0) {
+            const Bytes part = held_->bytes.peek(0, to.size() - n);
+            copy(to.data() + n, part);
+            n += part.size();
+            held_->bytes.drop(part.size());
+        }
+        received_ += n;
+        return n;
+    }
+    void held_delivered() {
+        if (held_ == nullptr || held() > 0) return;
+        const bool fin = held_->fin;
+        drop_held();
+        if (fin) peer_finishes();
+    }
+
+    // ---- The connection's side.
+
+    /// Goes on over a new connection, in place of the one before. `preface`: what the handshake still has to write. `malformed`, and
+    /// nothing has changed, when the peer claims to have received what was never sent, to lack what it acknowledged, or to know of more
+    /// than arrived here.
+    Result<void> attach(const Agreement& agreement, Bytes preface, Duration round_trip, TimePoint now) {
+        if (agreement.send_from < acknowledged() || agreement.send_from > highest_sent_ || agreement.receive_from > received_ ||
+            preface.size() > sizeof out_)
+            return Errc::malformed;
+        acknowledge(agreement.send_from);
+        drop_held();  // comes again, as it was not acknowledged
+        sent_ = agreement.send_from;
+        skip_ = received_ - agreement.receive_from;
+        acknowledgement_sent_ = agreement.receive_from;
+        if (agreement.epoch > epoch_) epoch_ = agreement.epoch;
+        window_ = agreement.window;
+        const std::uint32_t quarter = static_cast<std::uint32_t>(window_ < options_->replay_limit ? window_ : options_->replay_limit) / 4;
+        acknowledge_every_ = quarter < acknowledge_every_max ? quarter : acknowledge_every_max;
+        copy(out_, preface);
+        out_size_ = static_cast<std::uint8_t>(preface.size());
+        out_written_ = 0;
+        payload_out_ = payload_in_ = 0;
+        header_size_ = 0;
+        pong_due_ = ping_due_ = ping_unanswered_ = goodbye_sent_ = false;
+        attached_ = true;
+        ++attachment_;
+        heard_at_ = pinged_at_ = now;
+        if (round_trip > Duration()) measure(round_trip);
+        return {};
+    }
+    void detach() {
+        attached_ = false;
+        ++attachment_;
+        if (replay_.empty()) release_memory();  // for as long as it may take
+    }
+    bool attached() const { return attached_; }
+
+    /// The most pieces that `gather` gives.
+    static constexpr std::size_t pieces_max = 3;
+    /// Tells what to write next, in order, as views that hold until the next call of anything but `wrote`; returns how many pieces.
+    std::size_t gather(std::span<Bytes, pieces_max> pieces) {
+        if (!attached_ || goodbye_) return 0;  // GOODBYE may come in the middle of what is sent again
+        if (out_written_ == out_size_ && payload_out_ == 0) compose();
+        std::size_t n = 0;
+        if (out_written_ < out_size_) pieces[n++] = {out_ + out_written_, static_cast<std::size_t>(out_size_ - out_written_)};
+        const std::size_t from = sent_ - acknowledged_;
+        for (std::size_t at = 0; at < payload_out_; at += pieces[n - 1].size()) pieces[n++] = replay_.peek(from + at, payload_out_ - at);
+        return n;
+    }
+    /// The connection took the first `n` bytes of what was gathered.
+    void wrote(std::size_t n) {
+        const std::size_t out_left = static_cast<std::size_t>(out_size_ - out_written_);
+        const std::size_t from_out = n < out_left ? n : out_left;
+        out_written_ = static_cast<std::uint8_t>(out_written_ + from_out);
+        n -= from_out;
+        payload_out_ -= static_cast<std::uint32_t>(n);
+        if (sent_ < highest_sent_) replayed_ += n < highest_sent_ - sent_ ? n : highest_sent_ - sent_;
+        sent_ += n;
+        if (sent_ > highest_sent_) highest_sent_ = sent_;
+    }
+
+    /// Takes bytes from the peer; `deliver(Bytes) -> bool` gets the stream's, and returns false when it destroyed this session. Returns
+    /// no error, or why the connection is of no use any more; `gone` when the session was destroyed. A frame's length is checked before
+    /// use.
+    template <class Deliver>
+    Error receive(Bytes bytes, TimePoint now, Deliver&& deliver, bool& gone) {
+        heard_at_ = now;
+        ping_unanswered_ = false;
+        const std::uint32_t attachment = attachment_;
+        while (!bytes.empty() && !goodbye_) {
+            if (payload_in_ > 0) {
+                const std::uint32_t most = payload_in_ < piece_ ? payload_in_ : piece_;
+                Bytes part = bytes.first(bytes.size() < most ? bytes.size() : most);
+                bytes = bytes.subspan(part.size());
+                payload_in_ -= static_cast<std::uint32_t>(part.size());
+                const std::uint64_t again = skip_ > 0 && peer_finished_ ? skip_ - 1 : skip_;  // FIN is not repeated by data
+                const std::size_t known = again < part.size() ? static_cast<std::size_t>(again) : part.size();
+                skip_ -= known;
+                part = part.subspan(known);
+                if (part.empty()) continue;
+                if (peer_finished_ || (held_ != nullptr && held_->fin)) return Errc::malformed;
+                if (holding_ || held_ != nullptr) {
+                    if (!keep(part)) return Errc::out_of_memory;
+                    continue;
+                }
+                received_ += part.size();
+                if (!deliver(part)) {
+                    gone = true;
+                    return {};
+                }
+                if (attachment != attachment_) return {};  // the handler closed the connection that this came from
+                continue;
+            }
+            // A whole frame in place is read there; one that is split is put together first.
+            const std::byte* frame = bytes.data();
+            std::size_t size = bytes.size();
+            std::size_t kept = 0;
+            if (header_size_ > 0) {
+                kept = header_size_;
+                const std::size_t room = sizeof header_ - kept;
+                const std::size_t n = size < room ? size : room;
+                copy(header_ + kept, bytes.first(n));
+                frame = header_;
+                size = kept + n;
+            }
+            std::size_t need = frame_header_size;
+            FrameHeader header{};
+            if (size >= need) {
+                header = read_frame_header(frame);
+                if (!frame_length_allowed(header)) return Errc::malformed;
+                if (header.type != FrameType::data) need += header.length;
+            }
+            if (size < need) {
+                if (kept == 0) copy(header_, bytes);
+                header_size_ = static_cast<std::uint8_t>(size);
+                return {};
+            }
+            header_size_ = 0;
+            if (header.type == FrameType::data)
+                payload_in_ = header.length;
+            else if (Error error = handle(header.type, frame + frame_header_size, now))
+                return error;
+            bytes = bytes.subspan(need - kept);
+        }
+        return {};
+    }
+
+    // ---- Time.
+
+    enum class Liveness : std::uint8_t { fine, suspect, dead };
+    /// What the silence of the connection means at `now`; composes a probe when one is due. Call it at `deadline`, then write.
+    Liveness on_time(TimePoint now) {
+        if (!attached_) return Liveness::fine;
+        if (now >= release_at()) release_memory();
+        if (ping_unanswered_) {
+            const Duration silence = now - pinged_at_;
+            const Duration patience = round_trip_ * 4;
+            if (silence >= longer(options_->dead_after, patience)) return Liveness::dead;
+            return silence >= longer(options_->suspect_after, patience) ? Liveness::suspect : Liveness::fine;
+        }
+        if (now >= ping_at()) {
+            ping_due_ = ping_unanswered_ = true;
+            pinged_at_ = unanswered_since_ = now;
+        }
+        return Liveness::fine;
+    }
+    /// The path is known to work although the peer says nothing (its kernel acknowledges): probes again and waits for the answer anew.
+    void excuse(TimePoint now) {
+        pinged_at_ = now;
+        ping_due_ = true;
+    }
+    /// Whether it was excused for as long as would make it dead otherwise: something on the way may acknowledge and pass nothing on.
+    bool overdue(TimePoint now) const {
+        return ping_unanswered_ && now - unanswered_since_ >= longer(options_->dead_after, round_trip_ * 4);
+    }
+    /// When the last probe was sent.
+    TimePoint probed_at() const { return pinged_at_; }
+    /// When `on_time` wants to be called next.
+    TimePoint deadline(TimePoint now) const {
+        if (!attached_) return TimePoint::never();
+        TimePoint next = ping_at();
+        if (ping_unanswered_) {
+            const Duration patience = round_trip_ * 4;
+            const TimePoint suspect = pinged_at_ + longer(options_->suspect_after, patience);
+            const TimePoint dead = pinged_at_ + longer(options_->dead_after, patience);
+            next = suspect > now && suspect < dead ? suspect : dead;
+        }
+        if (release_at() < next) next = release_at();
+        return acknowledgement_due() && now + acknowledge_after < next ? now + acknowledge_after : next;
+    }
+    /// Whether the last flush left an acknowledgement for later, so that it may ride on data.
+    bool acknowledgement_due() const { return position() != acknowledgement_sent_; }
+    /// The delayed acknowledgement is sent with the next flush, data or none.
+    void acknowledge_now() { acknowledge_due_ = true; }
+    /// Asks for an answer at once, for a path in doubt.
+    void probe(TimePoint now) {
+        if (!attached_ || ping_unanswered_) return;
+        ping_due_ = ping_unanswered_ = true;
+        pinged_at_ = unanswered_since_ = now;
+    }
+    bool probe_unanswered() const { return ping_unanswered_; }
+
+    /// Whether no frame is half written, so that `abort_frame` may follow.
+    bool at_frame_boundary() const { return attached_ && out_written_ == out_size_ && payload_out_ == 0; }
+    /// What giving up says to the peer, as one frame.
+    static constexpr std::byte abort_frame[5] = {std::byte{0x16}, {}, {}, std::byte{1}, {}};
+
+private:
+    friend struct TestAccess;  // places a session at offsets that would take years to reach
+
+    static constexpr std::uint32_t frame_payload_max = 256 * 1024;  // more would keep a PONG waiting behind it on a slow link
+    static constexpr std::uint32_t acknowledge_every_max = 64 * 1024;
+    static constexpr Duration acknowledge_after = Duration::milliseconds(25);  // long enough to ride on an answer, short against any outage
+    static constexpr Duration quiet = Duration::milliseconds(500);             // unanswered data is followed by a probe this soon
+
+    static Duration longer(Duration a, Duration b) { return a > b ? a : b; }
+
+    Result<void> refuse(Errc why) {
+        refused_ = true;
+        return why;
+    }
+    bool fin_due() const { return finishing_ && sent_ == end() && !fin_acknowledged_; }
+    // How far this connection has come in the peer's stream; more may have arrived over an older one. An acknowledgement says no more, as
+    // the peer goes on from what it knows.
+    std::uint64_t position() const { return received_ - skip_; }
+
+    // An empty replay buffer gives its memory back when the peer has been quiet for a moment: not between two messages.
+    TimePoint release_at() const { return replay_.empty() && replay_.capacity() > 0 ? heard_at_ + quiet : TimePoint::never(); }
+    void release_memory() {
+        if (budget_ != nullptr) budget_->credit(replay_.capacity());
+        replay_.release();
+    }
+
+    TimePoint ping_at() const {
+        const bool waiting = sent_ > acknowledged() && options_->liveness_interval > quiet;
+        if (accepted_) return heard_at_ + (waiting ? quiet : options_->liveness_interval * 2);
+        const TimePoint regular = pinged_at_ + options_->liveness_interval;
+        const TimePoint soon = (heard_at_ > pinged_at_ ? heard_at_ : pinged_at_) + quiet;
+        return waiting && soon < regular ? soon : regular;
+    }
+
+    // Puts into `out_` every small frame that is due, and the header of the next data.
+    void compose() {
+        out_size_ = out_written_ = 0;
+        const std::uint64_t may_send = end() - acknowledged_ < window_ ? end() : acknowledged_ + window_;
+        const std::size_t unsent = sent_ < may_send ? static_cast<std::size_t>(may_send - sent_) : 0;
+        const bool something = unsent > 0 || pong_due_ || ping_due_ || fin_due() || acknowledge_due_;
+        if (acknowledgement_due() && (something || position() - acknowledgement_sent_ >= acknowledge_every_)) {
+            add(FrameType::ack, position());
+            acknowledgement_sent_ = position();
+        }
+        acknowledge_due_ = false;
+        if (pong_due_) add(FrameType::pong, pong_);
+        if (ping_due_) add(FrameType::ping, static_cast<std::uint64_t>(pinged_at_.nanoseconds()));
+        pong_due_ = ping_due_ = false;
+        if (unsent > 0) {
+            payload_out_ = unsent < frame_payload_max ? static_cast<std::uint32_t>(unsent) : frame_payload_max;
+            add(FrameType::data, payload_out_, 0);
+        } else if (fin_due()) {
+            add(FrameType::fin, 0, 0);
+            if (++sent_ > highest_sent_) highest_sent_ = sent_;
+        } else if (accepted_ && ended() && !goodbye_sent_) {
+            goodbye_sent_ = true;
+            add(FrameType::goodbye, 0, 0);
+        }
+    }
+    void add(FrameType type, std::size_t length, int) {
+        write_frame_header(out_ + out_size_, type, length);
+        out_size_ = static_cast<std::uint8_t>(out_size_ + frame_header_size);
+    }
+    void add(FrameType type, std::uint64_t number) {
+        add(type, sizeof number, 0);
+        store_big(out_ + out_size_, number);
+        out_size_ = static_cast<std::uint8_t>(out_size_ + sizeof number);
+    }
+
+    Error handle(FrameType type, const std::byte* payload, TimePoint now) {
+        switch (type) {
+            case FrameType::ack: {
+                const auto offset = load_big<std::uint64_t>(payload);
+                if (offset > sent_) return Errc::malformed;
+                if (offset > acknowledged_) acknowledge(offset);
+                return {};
+            }
+            case FrameType::ping:
+                pong_ = load_big<std::uint64_t>(payload);
+                pong_due_ = true;
+                return {};
+            case FrameType::pong: {
+                const auto sent_at = static_cast<std::int64_t>(load_big<std::uint64_t>(payload));
+                // Only the last probe is measured, so that a peer cannot make up round trips.
+                if (sent_at == pinged_at_.nanoseconds()) measure(now - pinged_at_);
+                return {};
+            }
+            case FrameType::fin:
+                if (skip_ > 0) return --skip_ == 0 && peer_finished_ ? Error() : Error(Errc::malformed);  // again
+                if (peer_finished_ || (held_ != nullptr && held_->fin)) return Errc::malformed;
+                if (held_ != nullptr)
+                    held_->fin = true;  // its turn comes behind what waits
+                else
+                    peer_finishes();
+                return {};
+            case FrameType::goodbye:
+                if (accepted_ || !peer_finished_ || highest_sent_ <= end()) return Errc::malformed;  // FIN has not even been sent
+                acknowledge(highest_sent_);
+                goodbye_ = true;
+                return {};
+            case FrameType::abort:
+                return Errc::session_aborted;
+            default:
+                return Errc::malformed;
+        }
+    }
+
+    void peer_finishes() {
+        peer_finished_ = true;
+        ++received_;
+        acknowledge_due_ = true;
+    }
+
+    // What the application has not taken yet; exists while there is something.
+    struct Held {
+        Ring bytes;
+        std::size_t charged = 0;
+        bool fin = false;
+        bool over_budget = false;
+    };
+    bool keep(Bytes part) {
+        if (held_ == nullptr && (held_ = new (std::nothrow) Held) == nullptr) return false;
+        const std::size_t growth = held_->bytes.capacity_for(held() + part.size()) - held_->bytes.capacity();
+        held_->over_budget = budget_ != nullptr && !budget_->charge(growth);
+        if (budget_ != nullptr && !held_->over_budget) held_->charged += growth;
+        return held_->bytes.append(part);
+    }
+    void drop_held() {
+        if (held_ == nullptr) return;
+        if (budget_ != nullptr) budget_->credit(held_->charged);
+        delete std::exchange(held_, nullptr);
+    }
+
+    std::uint64_t end() const { return acknowledged_ + replay_.size(); }
+    void acknowledge(std::uint64_t offset) {
+        std::uint64_t n = offset - acknowledged_;
+        if (n > replay_.size()) {  // only by one, for FIN
+            n = replay_.size();
+            fin_acknowledged_ = true;
+        }
+        if (n == 0) return;
+        replay_.drop(static_cast<std::size_t>(n));
+        acknowledged_ += n;
+    }
+    void measure(Duration sample) {
+        if (sample <= Duration()) sample = Duration::nanoseconds(1);
+        round_trip_ = round_trip_ == Duration() ? sample : round_trip_ + (sample - round_trip_) / 8;
+    }
+
+    const Options* options_ = nullptr;
+    Budget* budget_ = nullptr;
+    Identity identity_;
+    Held* held_ = nullptr;
+    Ring replay_;  // what the peer's application is not known to have, from `acknowledged_` on
+    std::uint64_t epoch_ = 0;
+    std::uint64_t last_asked_epoch_ = 0;
+    std::uint64_t acknowledged_ = 0;
+    std::uint64_t sent_ = 0;          // next to go out on this connection
+    std::uint64_t highest_sent_ = 0;  // on any connection
+    std::uint64_t received_ = 0;      // delivered to the application
+    std::uint64_t acknowledgement_sent_ = 0;
+    std::uint64_t skip_ = 0;  // arrived over the old connection after the new one's handshake had said otherwise
+    std::uint64_t replayed_ = 0;
+    std::uint64_t pong_ = 0;
+    TimePoint heard_at_;
+    TimePoint pinged_at_;
+    TimePoint unanswered_since_;  // the first of the probes that nothing came after
+    Duration round_trip_;
+    std::uint32_t payload_out_ = 0;  // of the data frame being written
+    std::uint32_t payload_in_ = 0;   // of the data frame being read
+    std::uint32_t attachment_ = 0;   // rises with every attach and detach
+    std::uint32_t window_ = 0;       // what the peer keeps for an application that takes nothing
+    std::uint32_t piece_ = UINT32_MAX;
+    std::uint32_t acknowledge_every_ = acknowledge_every_max;
+    std::uint8_t out_size_ = 0;
+    std::uint8_t out_written_ = 0;
+    std::uint8_t header_size_ = 0;
+    bool accepted_ = false;
+    bool established_ = false;
+    bool attached_ = false;
+    bool refused_ = false;
+    bool holding_ = false;
+    bool finishing_ = false;
+    bool fin_acknowledged_ = false;
+    bool peer_finished_ = false;
+    bool goodbye_ = false;
+    bool goodbye_sent_ = false;
+    bool acknowledge_due_ = false;
+    bool pong_due_ = false;
+    bool ping_due_ = false;
+    bool ping_unanswered_ = false;
+    std::byte header_[frame_header_size + control_length_max];
+    std::byte out_[frame_header_size + confirm_size];  // more than ACK, PONG, PING and the header of DATA together
+};
+
+}  // namespace rejoin::inline v0_1::session
+
+namespace rejoin::inline v0_1 {
+
+/// The transport policy that puts a session over any stream transport: the conversation goes on over a new connection, from another
+/// address if need be, with no byte lost, repeated or reordered. Both ends speak it; session/README.md has the protocol.
+template <class T>
+struct Resumable {
+    using Connection = typename T::Connection;
+    using Acceptor = typename T::Acceptor;
+    using Session = session::Session;
+    using Options = Session::Options;
+};
+
+}  // namespace rejoin::inline v0_1
+
+// `Socket` and `PathInfo`, with one face on every system.
+
+#if !defined(_WIN32)
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <utility>
+
+namespace rejoin::inline v0_1 {
+
+/// What the kernel knows of a TCP connection's path (TCP_INFO).
+struct PathInfo {
+    bool known = false;             ///< false where the system does not tell
+    std::uint32_t in_flight = 0;    ///< segments sent that the peer's kernel has not acknowledged
+    std::uint32_t retransmits = 0;  ///< retransmissions of the oldest of them, none answered
+    std::uint32_t probes = 0;       ///< probes of a closed window or a quiet connection, none answered
+    Duration since_ack;             ///< since the peer's kernel last acknowledged anything
+
+    /// Whether the peer's kernel answers, be the peer's program stopped or its buffers full: nothing that went out in the last `d` (or
+    /// before) waits for it, or it acknowledged something within `d`. One unanswered probe of a closed window is ordinary.
+    bool acknowledges(Duration d) const { return known && ((in_flight == 0 && probes < 2) || since_ack <= d); }
+};
+
+/// A socket: owned, move-only, non-blocking, close-on-exec, never raising SIGPIPE. Errors are the system's own codes, but for "it would
+/// have to wait", which is `would_block`.
+class Socket {
+public:
+    using Handle = int;
+
+    Socket() = default;
+    /// Takes a descriptor over and makes it non-blocking and close-on-exec.
+    explicit Socket(Handle fd) : fd_(fd) {
+        if (fd < 0) return;
+        ::fcntl(fd, F_SETFL, ::fcntl(fd, F_GETFL) | O_NONBLOCK);
+        ::fcntl(fd, F_SETFD, FD_CLOEXEC);
+    }
+    Socket(Socket&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+    Socket& operator=(Socket&& other) noexcept {
+        std::swap(fd_, other.fd_);
+        return *this;
+    }
+    ~Socket() { close(); }
+
+    static Result<Socket> tcp(Family family) { return open(family, SOCK_STREAM); }
+    static Result<Socket> udp(Family family) { return open(family, SOCK_DGRAM); }
+
+    explicit operator bool() const { return fd_ >= 0; }
+    Handle fd() const { return fd_; }
+    /// Gives the descriptor to the caller, who closes it.
+    Handle release() { return std::exchange(fd_, -1); }
+    void close() {
+        if (fd_ >= 0) ::close(std::exchange(fd_, -1));
+    }
+    /// Closes with a reset instead of an orderly end (SO_LINGER of zero, socket(7)): what was not sent is discarded.
+    void reset() {
+        if (fd_ < 0) return;
+        const linger now{1, 0};
+        set(SOL_SOCKET, SO_LINGER, now);
+        close();
+    }
+
+    /// Binds to a local address and port; port 0 is chosen by the system, for outgoing connections as late as it can be.
+    Result<void> bind(const IpAddress& ip, std::uint16_t port) {
+#if defined(IP_BIND_ADDRESS_NO_PORT)
+        if (port == 0 && !listening_reuse_) set(IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1);
+#endif
+        SocketAddress to(ip, port);
+        return result(::bind(fd_, to.get(), to.size()));
+    }
+    /// Lets a server listen again at once on a port whose old connections still linger (SO_REUSEADDR, socket(7)); before `bind`.
+    void reuse_address() {
+        listening_reuse_ = true;
+        set(SOL_SOCKET, SO_REUSEADDR, 1);
+    }
+    Result<void> listen(int backlog) { return result(::listen(fd_, backlog)); }
+    /// Starts to connect. `would_block`: under way; when it is writable, `take_error` has the outcome.
+    Result<void> connect(const IpAddress& ip, std::uint16_t port) {
+        SocketAddress to(ip, port);
+        if (::connect(fd_, to.get(), to.size()) == 0) return {};
+        return errno == EINPROGRESS || errno == EINTR ? Error(Errc::would_block) : last_error();
+    }
+    /// Takes one waiting connection.
+    Result<Socket> accept() {
+        for (;;) {
+#if defined(__linux__)
+            const int fd = ::accept4(fd_, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+            if (fd >= 0) return Socket(fd, Made{});
+#else
+            const int fd = ::accept(fd_, nullptr, nullptr);
+            if (fd >= 0) return Socket(fd);
+#endif
+            if (errno != EINTR) return last_error();
+        }
+    }
+
+    /// Reads what is there; 0 is the end of the stream.
+    Result<std::size_t> receive(MutableBytes to) {
+        for (;;) {
+            const ssize_t n = ::recv(fd_, to.data(), to.size(), 0);
+            if (n >= 0) return static_cast<std::size_t>(n);
+            if (errno != EINTR) return last_error();
+        }
+    }
+    /// Writes the pieces in order in one system call; returns how many bytes the system took, at least one. At most 8 pieces count.
+    Result<std::size_t> send(std::span<const Bytes> pieces) {
+        if (pieces.size() == 1) return send(pieces[0]);
+        iovec vectors[8];
+        msghdr message{};
+        message.msg_iov = vectors;
+        for (Bytes piece : pieces.first(pieces.size() < 8 ? pieces.size() : 8))
+            vectors[message.msg_iovlen++] = {const_cast<std::byte*>(piece.data()), piece.size()};
+        for (;;) {
+            const ssize_t n = ::sendmsg(fd_, &message, MSG_NOSIGNAL);
+            if (n >= 0) return static_cast<std::size_t>(n);
+            if (errno != EINTR) return last_error();
+        }
+    }
+    Result<std::size_t> send(Bytes bytes) {
+        for (;;) {
+            const ssize_t n = ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+            if (n >= 0) return static_cast<std::size_t>(n);
+            if (errno != EINTR) return last_error();
+        }
+    }
+    /// Ends the sending direction; the peer reads the end of the stream after everything that was sent.
+    Result<void> shutdown_send() { return result(::shutdown(fd_, SHUT_WR)); }
+
+    /// The pending error of the socket (SO_ERROR), which is thereby cleared; none is `Error{}`.
+    Error take_error() {
+        int error = 0;
+        socklen_t size = sizeof error;
+        if (::getsockopt(fd_, SOL_SOCKET, SO_ERROR, &error, &size) != 0) return Error::system(errno);
+        return error == 0 ? Error() : Error::system(error);
+    }
+    Endpoint local_endpoint() const { return endpoint_of(::getsockname); }
+    Endpoint peer_endpoint() const { return endpoint_of(::getpeername); }
+
+    /// Sends small pieces at once (TCP_NODELAY): the library gathers by itself.
+    void no_delay() { set(IPPROTO_TCP, TCP_NODELAY, 1); }
+    /// Lets the kernel retransmit at least this often, where it can (Linux 6.15 and later: TCP_RTO_MAX_MS, 1 s to 120 s), so that a
+    /// connection kept in use finds a returned path soon.
+    void cap_retransmission(Duration at_least_every) {
+#if defined(__linux__)
+        set(IPPROTO_TCP, 44 /* TCP_RTO_MAX_MS */, static_cast<int>(at_least_every.milliseconds()));
+#else
+        static_cast<void>(at_least_every);
+#endif
+    }
+    PathInfo path_info() const;
+
+private:
+    struct Made {};
+    Socket(Handle fd, Made) : fd_(fd) {}
+
+    struct SocketAddress {
+        SocketAddress() = default;
+        SocketAddress(const IpAddress& ip, std::uint16_t port) {
+            if (ip.family == Family::v4) {
+                v4.sin_family = AF_INET;
+                v4.sin_port = htons(port);
+                std::memcpy(&v4.sin_addr, ip.bytes, 4);
+            } else {
+                v6.sin6_family = AF_INET6;
+                v6.sin6_port = htons(port);
+                v6.sin6_scope_id = ip.scope;
+                std::memcpy(&v6.sin6_addr, ip.bytes, 16);
+            }
+        }
+        const sockaddr* get() const { return reinterpret_cast<const sockaddr*>(&v6); }
+        sockaddr* get() { return reinterpret_cast<sockaddr*>(&v6); }
+        socklen_t size() const { return v6.sin6_family == AF_INET ? sizeof v4 : sizeof v6; }
+        union {
+            sockaddr_in6 v6{};
+            sockaddr_in v4;
+        };
+    };
+
+    static Result<Socket> open(Family family, int type) {
+        if (family == Family::none) return Errc::invalid_argument;
+        const int domain = family == Family::v4 ? AF_INET : AF_INET6;
+#if defined(__linux__)
+        const int fd = ::socket(domain, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        if (fd < 0) return last_error();
+        return Socket(fd, Made{});
+#else
+        const int fd = ::socket(domain, type, 0);
+        if (fd < 0) return last_error();
+        return Socket(fd);
+#endif
+    }
+    static Error last_error() { return errno == EAGAIN || errno == EWOULDBLOCK ? Error(Errc::would_block) : Error::system(errno); }
+    static Result<void> result(int returned) {
+        if (returned != 0) return last_error();
+        return {};
+    }
+    template <class T>
+    void set(int level, int option, const T& value) {
+        ::setsockopt(fd_, level, option, &value, sizeof value);
+    }
+    Endpoint endpoint_of(int (*get)(int, sockaddr*, socklen_t*)) const {
+        SocketAddress from;
+        socklen_t size = sizeof from;
+        if (get(fd_, from.get(), &size) != 0) return {};
+        IpAddress ip;
+        if (from.v6.sin6_family == AF_INET) {
+            ip.family = Family::v4;
+            std::memcpy(ip.bytes, &from.v4.sin_addr, 4);
+            return {ip, ntohs(from.v4.sin_port)};
+        }
+        if (from.v6.sin6_family != AF_INET6) return {};
+        std::memcpy(ip.bytes, &from.v6.sin6_addr, 16);
+        ip.family = Family::v6;
+        ip.scope = from.v6.sin6_scope_id;
+        return {ip, ntohs(from.v6.sin6_port)};
+    }
+
+    Handle fd_ = -1;
+    bool listening_reuse_ = false;
+};
+
+#if !defined(__linux__)
+inline PathInfo Socket::path_info() const { return {}; }
+#endif
+
+}  // namespace rejoin::inline v0_1
+#endif
+
+#if defined(__linux__)
+
+namespace rejoin::inline v0_1 {
+
+inline PathInfo Socket::path_info() const {
+    tcp_info info{};
+    socklen_t size = sizeof info;
+    if (::getsockopt(fd_, IPPROTO_TCP, TCP_INFO, &info, &size) != 0) return {};
+    PathInfo path;
+    path.known = true;
+    path.in_flight = info.tcpi_unacked;
+    path.probes = info.tcpi_probes;
+    path.retransmits = info.tcpi_retransmits;
+    path.since_ack = Duration::milliseconds(info.tcpi_last_ack_recv);
+    return path;
+}
+
+}  // namespace rejoin::inline v0_1
+#endif
+
+namespace rejoin::inline v0_1::session {
+
+/// The session of a transport that has none: a queue of what is to be written on the one connection. What is in it, or on its way,
+/// when the connection breaks is lost. Pure.
+class Plain {
+public:
+    static constexpr bool survives_connections = false;
+    struct Options {
+        /// Bytes queued until the system takes them, at most. A `send` beyond it is refused with `would_block`.
+        std::size_t queue_limit = 1024 * 1024;
+
+        bool valid() const { return queue_limit > 0; }
+    };
+
+    void set_options(const Options& options) { options_ = &options; }
+
+    /// Queues `bytes` whole, or refuses them whole: `would_block`, `too_large`, `invalid_state` after `finish`, `out_of_memory`.
+    Result<void> send(Bytes bytes) {
+        if (finishing_) return Errc::invalid_state;
+        if (bytes.size() > options_->queue_limit - queue_.size()) {
+            if (bytes.size() > options_->queue_limit) return Errc::too_large;
+            return refuse();
+        }
+        if (!queue_.append(bytes)) return Errc::out_of_memory;
+        sent_ += bytes.size();
+        return {};
+    }
+    /// Says `would_block`, and `take_drained` later.
+    Error refuse() {
+        refused_ = true;
+        return Errc::would_block;
+    }
+    std::size_t send_space() const { return options_->queue_limit - queue_.size(); }
+    std::size_t send_limit() const { return options_->queue_limit; }
+    bool empty() const { return queue_.empty(); }
+    /// True once after a refusal, when half of the limit is free again.
+    bool take_drained() {
+        if (!refused_ || queue_.size() > options_->queue_limit / 2) return false;
+        refused_ = false;
+        return true;
+    }
+    void finish() { finishing_ = true; }
+    bool finishing() const { return finishing_; }
+    /// Bytes that `send` took, and that were delivered, over all connections.
+    std::uint64_t sent() const { return sent_; }
+    std::uint64_t received() const { return received_; }
+    void delivered(std::size_t n) { received_ += n; }
+    std::size_t unacknowledged() const { return queue_.size(); }
+
+    /// What to write next, as a view that holds until the next call of anything.
+    Bytes front() const { return queue_.peek(0, queue_.size()); }
+    void wrote(std::size_t n) { queue_.drop(n); }
+    /// Starts over for a new connection: what was queued is dropped.
+    void restart() { queue_.release(); }
+
+private:
+    const Options* options_ = nullptr;
+    Ring queue_;
+    std::uint64_t sent_ = 0;
+    std::uint64_t received_ = 0;
+    bool finishing_ = false;
+    bool refused_ = false;
+};
+
+}  // namespace rejoin::inline v0_1::session
+
+namespace rejoin::inline v0_1 {
+
+/// One TCP connection: opened once, or adopted, and closed. Tells its observer what happens; writes what the system takes, no more.
+class TcpConnection {
+public:
+    TcpConnection(Loop& loop, ConnectionObserver& observer)
+        : observer_(&observer), watch_(loop, Delegate<void(Ready)>::to<&TcpConnection::ready>(this)) {}
+    ~TcpConnection() { watch_.stop(); }
+
+    void set_observer(ConnectionObserver& observer) { observer_ = &observer; }
+
+    /// Starts to connect to a numeric endpoint, from a local address if one is given (of family `none`: the system's choice). `on_open`
+    /// or `on_error` follows, never inside this call.
+    Result<void> open(const Endpoint& to, const IpAddress& from) {
+        auto made = Socket::tcp(to.ip().family);
+        if (!made) return made.error();
+        socket_ = std::move(*made);
+        if (from.family != Family::none)
+            if (auto bound = socket_.bind(from, 0); !bound) return bound;
+        if (auto connected = socket_.connect(to.ip(), to.port()); !connected && connected.error() != Errc::would_block) return connected;
+        opening_ = true;
+        return watch_.start(socket_.fd(), Ready::writable);
+    }
+    /// Takes over a connected socket; open at once, without `on_open`.
+    Result<void> adopt(Socket socket) {
+        socket_ = std::move(socket);
+        configure();
+        return watch_.start(socket_.fd(), Ready::readable);
+    }
+    /// Gives the socket to the caller; nothing more is heard.
+    Socket release() {
+        watch_.stop();
+        return std::move(socket_);
+    }
+
+    /// Writes the pieces, in order, as far as the system takes them: how many bytes, or `would_block` for none.
+    Result<std::size_t> write(std::span<const Bytes> pieces) { return socket_.send(pieces); }
+    /// Asks for one `on_writable`.
+    void want_writable() {
+        writable_wanted_ = true;
+        update();
+    }
+    /// Stops reading, or goes on.
+    void pause(bool paused) {
+        paused_ = paused;
+        update();
+    }
+    bool paused() const { return paused_; }
+    /// Reads at most `n` bytes at a time.
+    void set_read_limit(std::uint32_t n) { read_limit_ = n; }
+
+    /// Ends the sending direction after what was written.
+    void end() { static_cast<void>(socket_.shutdown_send()); }
+    /// Closes with a reset, for the peer to notice at once; destroying only closes.
+    void abort() {
+        watch_.stop();
+        socket_.reset();
+    }
+
+    Endpoint local_endpoint() const { return socket_.local_endpoint(); }
+    Endpoint peer_endpoint() const { return socket_.peer_endpoint(); }
+    PathInfo path_info() const { return socket_.path_info(); }
+
+private:
+    void configure() {
+        socket_.no_delay();
+        // A connection that stays in use through an outage retries within a second of the path's return.
+        socket_.cap_retransmission(Duration::seconds(1));
+    }
+    void update() {
+        if (opening_) return;
+        const Ready wanted = (reading() ? Ready::readable : Ready::none) | (writable_wanted_ ? Ready::writable : Ready::none);
+        if (!hung_up_)
+            watch_.change(wanted);
+        else if (reading())
+            hung_up_ = !watch_.start(socket_.fd(), wanted);
+    }
+    bool reading() const { return !paused_ && !ended_; }
+
+    void ready(Ready what) {
+        if (opening_) return opened();
+        if (what == Ready::readable && reading()) return read();
+        if (writable_wanted_ && has(what, Ready::writable)) {
+            writable_wanted_ = false;
+            update();
+            if (!observer_->on_writable() || !socket_) return;  // gone, or released
+        }
+        if (!has(what, Ready::readable)) return;
+        if (!reading()) {
+            // Only an error or a hang-up gets here, and would again at once. Behind a hang-up there may still be something to read.
+            if (what == Ready::both) {
+                watch_.stop();
+                hung_up_ = true;
+                if (const Error error = socket_.take_error()) observer_->on_error(error);
+            }
+            return;
+        }
+        read();
+    }
+    void read() {
+        const MutableBytes room = watch_.loop().scratch();
+        auto size = socket_.receive(room.first(read_limit_ < room.size() ? read_limit_ : room.size()));
+        if (!size) {
+            if (size.error() != Errc::would_block) observer_->on_error(size.error());
+            return;
+        }
+        if (*size == 0) {
+            ended_ = true;
+            update();
+            observer_->on_end();
+            return;
+        }
+        observer_->on_bytes(room.first(*size));
+    }
+    void opened() {
+        if (const Error error = socket_.take_error()) return observer_->on_error(error);
+        opening_ = false;
+        configure();
+        update();
+        observer_->on_open();
+    }
+
+    ConnectionObserver* observer_;
+    Socket socket_;
+    std::uint32_t read_limit_ = UINT32_MAX;
+    bool opening_ = false;
+    bool paused_ = false;
+    bool writable_wanted_ = false;
+    bool ended_ = false;    // the peer's direction: read to its end
+    bool hung_up_ = false;  // both directions: no longer watched while nothing is read
+    Loop::Watch watch_;
+};
+
+/// Listens for TCP connections and hands each accepted socket to its delegate.
+class TcpAcceptor {
+public:
+    TcpAcceptor(Loop& loop, Delegate<void(Socket&&)> accepted)
+        : accepted_(accepted),
+          watch_(loop, Delegate<void(Ready)>::to<&TcpAcceptor::ready>(this)),
+          again_(loop, Delegate<void()>::to<&TcpAcceptor::go_on>(this)) {}
+
+    /// Listens on a numeric endpoint; port 0 lets the system choose. `backlog`: connections the system keeps waiting.
+    Result<void> listen(const Endpoint& at, int backlog) {
+        if (at.ip().family == Family::none) return Errc::invalid_argument;
+        auto made = Socket::tcp(at.ip().family);
+        if (!made) return made.error();
+        made->reuse_address();
+        if (auto bound = made->bind(at.ip(), at.port()); !bound) return bound;
+        if (auto listening = made->listen(backlog); !listening) return listening;
+        if (auto watched = watch_.start(made->fd(), Ready::readable); !watched) return watched;
+        socket_ = std::move(*made);
+        return {};
+    }
+    ~TcpAcceptor() {
+        if (destroyed_ != nullptr) *destroyed_ = true;
+    }
+    void close() {
+        watch_.stop();
+        again_.cancel();
+        socket_.close();
+    }
+    bool listening() const { return static_cast<bool>(socket_); }
+    Endpoint local_endpoint() const { return socket_.local_endpoint(); }
+
+    /// Accepts nothing for `d`, or until `go_on`: who comes meanwhile waits in the system's queue.
+    void rest(Duration d) {
+        watch_.change(Ready::none);
+        again_.after(d);
+    }
+    void go_on() {
+        again_.cancel();
+        watch_.change(Ready::readable);
+    }
+
+private:
+    // So many in one turn that a crowd is let in quickly, and so few that those who are in are still served.
+    static constexpr int accepts_per_turn = 64;
+
+    void ready(Ready) {
+        bool destroyed = false;
+        destroyed_ = &destroyed;
+        for (int i = 0; i < accepts_per_turn && socket_ && !again_.armed(); ++i) {
+            auto socket = socket_.accept();
+            if (!socket && stop_at(socket.error())) break;
+            if (socket) accepted_(std::move(*socket));  // may close or destroy this acceptor
+            if (destroyed) return;
+        }
+        destroyed_ = nullptr;
+    }
+    bool stop_at(Error error) {
+        // Without descriptors or memory the waiting connection stays, and the listening socket stays readable: look again a little
+        // later instead of at once, for ever. Other errors are those of the one connection (accept(2)).
+        const bool exhausted = classify_exhausted(error);
+        if (exhausted) rest(Duration::milliseconds(100));
+        return exhausted || error == Errc::would_block;
+    }
+    static bool classify_exhausted(Error e) {
+        for (int code : {EMFILE, ENFILE, ENOBUFS, ENOMEM})
+            if (e == Error::system(code)) return true;
+        return false;
+    }
+
+    Delegate<void(Socket&&)> accepted_;
+    Socket socket_;
+    Loop::Watch watch_;
+    Loop::Timer again_;
+    bool* destroyed_ = nullptr;  // of the call under way
+};
+
+/// The transport policy for plain TCP: a stream over one connection. What was on its way when it breaks is lost.
+struct Tcp {
+    using Connection = TcpConnection;
+    using Acceptor = TcpAcceptor;
+    using Session = session::Plain;
+    using Options = Session::Options;
+};
+
+}  // namespace rejoin::inline v0_1
+
+namespace rejoin::inline v0_1 {
+
+/// Where a pipe stands.
+///
+///     idle --connect--> connecting --> connected <--> interrupted
+///     any but idle: --close--> closing --> closed; a failure that recovery does not meet --> closed; closed --connect--> connecting
+enum class PipeState : std::uint8_t {
+    idle,
+    connecting,  ///< on the way to the first connection
+    connected,
+    interrupted,  ///< without a connection, and on the way to the next one; a session goes on
+    closing,      ///< delivering what is queued, or reading what the peer still sends
+    closed,       ///< over: in order when the failure that comes with it is none
+};
+
+/// The state and, where there is one, the failure that led to it, in one sentence.
+inline Description describe(PipeState state, const Failure& why) {
+    static constexpr const char* names[] = {"idle", "connecting", "connected", "interrupted", "closing", "closed"};
+    Description text(names[static_cast<std::size_t>(state)]);
+    if (why) text.append(": ").append(describe(why));
+    return text;
+}
+
+/// What a pipe has done so far in its present conversation, or in the last one.
+struct Statistics {
+    std::uint64_t bytes_sent = 0;            ///< of the stream, queued by `send`
+    std::uint64_t bytes_received = 0;        ///< of the stream, delivered to handlers
+    std::uint64_t bytes_replayed = 0;        ///< sent again over a new connection
+    std::uint64_t bytes_unacknowledged = 0;  ///< sent or queued, and not known to have reached the peer's program (plain TCP: the system)
+    std::uint64_t connections = 0;           ///< opened and, where there is a session, joined
+    std::uint64_t resumes = 0;               ///< of these, how many went on with the session
+    Duration without_connection;             ///< in all, since the first connection
+    Duration round_trip;                     ///< smoothed; zero while unknown, and always for a transport without a session
+};
+
+namespace detail {
+
+/// One side of two linked pipes, whatever their policies.
+class Relay {
+public:
+    virtual Result<void> relay_send(Bytes) = 0;
+    /// How many bytes it takes now, and at most.
+    virtual std::size_t relay_space() = 0;
+    virtual std::size_t relay_limit() = 0;
+    virtual void relay_finish() = 0;
+    virtual void relay_resume() = 0;
+    virtual void relay_partner_gone(bool failed) = 0;
+
+protected:
+    ~Relay() = default;
+};
+
+/// How many connections are being attempted on one loop. Attempts beside attempts help one pipe, and hurt when thousands make them.
+struct Crowd {
+    explicit Crowd(Loop&) {}
+    static constexpr unsigned ample = 512;
+    /// A pause of `d`, as much longer as there are more attempts than are ample.
+    Duration stretch(Duration d) const { return attempts <= ample ? d : d * attempts / ample; }
+    unsigned attempts = 0;
+};
+
+/// Who made an accepted pipe and destroys it.
+class PipeOwner {
+public:
+    virtual void pipe_detached() = 0;
+    virtual void pipe_closed() = 0;
+
+protected:
+    ~PipeOwner() = default;
+};
+
+}  // namespace detail
+
+template <class T, class E, class R>
+class Listener;
+
+/// One conversation with one peer, over however many connections it takes. `E` tells of the network, `T` carries the bytes, `R` decides
+/// what to do when something fails: policies.hpp has their contracts.
+///
+/// Belongs to its loop's thread, and is neither copied nor moved. A handler may destroy the pipe, add and remove handlers, and call
+/// anything. Destroying a pipe gives the conversation up at once; `close` ends it in order.
+template <EventSource E, Transport T, RecoveryPolicy R>
+class Pipe final : private ConnectionObserver, private detail::Relay {
+    using Connection = typename T::Connection;
+    using Session = typename T::Session;
+    static constexpr bool survives = Session::survives_connections;
+    static constexpr bool patient = requires(R & policy, TimePoint now) { policy.patience(now); };
+
+public:
+    struct Options {
+        typename T::Options transport;
+        typename R::Options recovery;
+        /// The local address to connect from; of family `none`: the system's choice.
+        IpAddress from;
+        /// How long one attempt may take, for a recovery policy that does not start others beside it.
+        Duration connect_timeout = Duration::seconds(10);
+        /// How long the peer's program may take to let a connection in that its system has accepted; then another is tried.
+        Duration handshake_timeout = Duration::seconds(5);
+        /// How long `close` may take before it becomes an `abort`.
+        Duration close_timeout = Duration::seconds(30);
+        /// Gives up when there was no connection for this long.
+        Duration give_up_after = Duration::unlimited();
+    };
+
+    /// An idle pipe with the default options.
+    explicit Pipe(Loop& loop) : Pipe(loop, &default_options, nullptr) {}
+    /// An idle pipe; the options are copied.
+    Pipe(Loop& loop, const Options& options) : Pipe(loop, new (std::nothrow) Options(options), nullptr) {}
+    Pipe(const Pipe&) = delete;
+    ~Pipe() {
+        if (relay_ != nullptr) std::exchange(relay_, nullptr)->relay_partner_gone(true);
+        if constexpr (survives) say_goodbye();
+        drop_everything();
+        delete name_;
+        if (options_ != &default_options && owner_ == nullptr) delete options_;
+    }
+
+    // ---- Handlers. Each `on_…` returns an id for `remove_handler`, or 0 when the handler is empty or memory is out.
+
+    /// Bytes of the stream, as they come: they hold until the handler returns.
+    HandlerId on_receive(Function<void(Bytes)> handler) { return add(receive_handlers_, std::move(handler)); }
+    /// The state changed, or, while connecting or interrupted, an attempt failed in another way than the last one.
+    HandlerId on_state(Function<void(PipeState, const Failure&)> handler) { return add(state_handlers_, std::move(handler)); }
+    /// The host's network changed, whether or not it concerns this pipe.
+    HandlerId on_network_change(Function<void(const NetworkChange&)> handler) { return add(network_handlers_, std::move(handler)); }
+    /// After `send` was refused with `would_block`: there is room again.
+    HandlerId on_drained(Function<void()> handler) { return add(drained_handlers_, std::move(handler)); }
+    /// Takes a handler away; false when there is none of that id.
+    bool remove_handler(HandlerId id) {
+        return id != 0 &&
+               (receive_handlers_.remove(id) || state_handlers_.remove(id) || network_handlers_.remove(id) || drained_handlers_.remove(id));
+    }
+
+    // ---- Opening.
+
+    /// Connects to `to`, from `idle` or `closed` (then with a new session). Nothing has happened yet when it returns; `on_state` tells.
+    /// `invalid_argument` for an endpoint that is none or has port 0, and for options outside their bounds; `invalid_state`;
+    /// `out_of_memory`.
+    Result<void> connect(const Endpoint& to) {
+        if (!to.valid() || to.port() == 0) return Errc::invalid_argument;
+        if (auto fresh = start_over(); !fresh) return fresh;
+        peer_ = to;
+        delete std::exchange(name_, nullptr);
+        if (to.name() != nullptr && (name_ = new (std::nothrow) Name(*this)) == nullptr) return Errc::out_of_memory;
+        next_candidate_ = 0;
+        state_ = PipeState::connecting;
+        start_due_ = true;
+        kick_.schedule();
+        return {};
+    }
+    /// Goes on over a connected socket, made non-blocking and close-on-exec, as the side that connected: a session starts on it. The pipe
+    /// owns it from here on. Later connections go to the socket's peer.
+    Result<void> adopt(Socket socket) requires requires(Connection& c) { c.adopt(Socket()); }
+    {
+        if (!socket) return Errc::invalid_argument;
+        const Endpoint to = socket.peer_endpoint();
+        if (!to.valid()) return Errc::invalid_argument;
+        if (auto fresh = start_over(); !fresh) return fresh;
+        peer_ = to;
+        delete std::exchange(name_, nullptr);
+        auto* attempt = new_attempt();
+        if (attempt == nullptr) return Errc::out_of_memory;
+        if (auto adopted = attempt->connection->adopt(std::move(socket)); !adopted) {
+            drop_attempts();
+            return adopted;
+        }
+        state_ = PipeState::connecting;
+        adopted_ = true;
+        kick_.schedule();
+        return {};
+    }
+
+    // ---- The stream.
+
+    /// Queues bytes whole, or refuses them whole. They go out together when the handlers of the present turn are through. Before the
+    /// first connection and, with a session, between connections they wait. `would_block`: over the limit, `on_drained` tells when to go
+    /// on; `too_large`: more than the limit altogether; `invalid_state`: closing, closed, or idle; `out_of_memory`.
+    Result<void> send(Bytes bytes) {
+        if (state_ != PipeState::connected) {
+            if (state_ == PipeState::closing || state_ == PipeState::closed || state_ == PipeState::idle) return Errc::invalid_state;
+            if constexpr (!survives)
+                if (state_ == PipeState::interrupted) return session_.refuse();
+        }
+        auto queued = session_.send(bytes);
+        if (!queued) return queued;
+        // Much at once goes out while it is warm in the cache; the rest waits for company.
+        unflushed_ += bytes.size();
+        if (unflushed_ >= flush_at_once && connection_ != nullptr) static_cast<void>(flush());  // an error shows again when kicked
+        if (!reading_) kick_.schedule();
+        if (relay_ != nullptr) relay_->relay_resume();
+        return queued;
+    }
+    /// The same for text.
+    Result<void> send(TextView text) { return send(text.bytes()); }
+
+    /// Takes nothing more from the peer until `resume`: the peer's sends fill its own buffer. With a session, as much as the peer's replay
+    /// limit is kept here meanwhile, and acknowledgements of what this side sends go on being heard.
+    void pause() { set_paused(true); }
+    void resume() { set_paused(false); }
+
+    /// Relays between this pipe and `other`, both ways, with back-pressure: bytes go over instead of to `on_receive` handlers, an end on
+    /// one side ends the other in order, a failure or destruction of one aborts the other. `invalid_state` when one is linked already, or
+    /// has been closed.
+    template <class E2, class T2, class R2>
+    Result<void> link(Pipe<E2, T2, R2>& other) {
+        if (relay_ != nullptr || other.relay_ != nullptr || static_cast<void*>(&other) == static_cast<void*>(this) ||
+            state_ >= PipeState::closing || other.state_ >= PipeState::closing)
+            return Errc::invalid_state;
+        relay_ = &other;
+        other.relay_ = this;
+        relay_resume();
+        other.relay_resume();
+        return {};
+    }
+
+    // ---- Ending.
+
+    /// Ends the conversation in order: everything queued is delivered, over new connections if need be, what the peer still sends is
+    /// received, and then the pipe is `closed`. Becomes an `abort` after `Options::close_timeout`.
+    void close() { begin_closing(); }
+    /// Gives the conversation up at once, delivered or not; the peer is told if that is possible. `closed`, as `cancelled`.
+    void abort() {
+        if (state_ == PipeState::closed || state_ == PipeState::idle) return;
+        say_goodbye();
+        fail(classify(Errc::cancelled, Stage::established));
+    }
+    /// Gives the connected socket to the caller, with nothing of the pipe left on it; the pipe is then `closed`. `would_block` while
+    /// something is queued, `invalid_state` without a connection, `unsupported` with a session, whose state a bare socket would lose.
+    Result<Socket> release() {
+        if constexpr (survives || !requires(Connection & c) { c.release(); }) {
+            return Errc::unsupported;
+        } else {
+            if (connection_ == nullptr || state_ != PipeState::connected) return Errc::invalid_state;
+            if (session_.unacknowledged() != 0) return Errc::would_block;
+            Socket socket = connection_->release();
+            fail({});
+            return socket;
+        }
+    }
+
+    // ---- Looking.
+
+    PipeState state() const { return state_; }
+    Statistics statistics() const {
+        Statistics s;
+        s.bytes_sent = session_.sent();
+        s.bytes_received = session_.received();
+        if constexpr (survives) {
+            if (session_.peer_finished()) --s.bytes_received;  // FIN counts as one there
+            s.bytes_replayed = session_.replayed();
+            s.round_trip = session_.round_trip();
+        }
+        s.bytes_unacknowledged = session_.unacknowledged();
+        s.connections = connections_;
+        s.resumes = resumes_;
+        s.without_connection = without_connection_;
+        if (interrupted_at_ != TimePoint()) s.without_connection = s.without_connection + (loop_.now() - interrupted_at_);
+        return s;
+    }
+    /// The network as the event source knows it; valid until the loop's next turn.
+    const NetworkState& network() const { return events_.state(); }
+    /// Of the connection in use; not `valid` without one.
+    Endpoint local_endpoint() const { return connection_ == nullptr ? Endpoint() : connection_->local_endpoint(); }
+    /// Of the connection in use, or what was asked for.
+    Endpoint peer_endpoint() const { return connection_ == nullptr ? peer_ : connection_->peer_endpoint(); }
+
+private:
+    template <class T2, class E2, class R2>
+    friend class Listener;
+    template <EventSource E2, Transport T2, RecoveryPolicy R2>
+    friend class Pipe;
+
+    static constexpr std::size_t flush_at_once = 64 * 1024;
+    static constexpr std::uint32_t relay_piece = 64 * 1024;
+    static constexpr unsigned attempts_max = 4;  // a quarter of a second apart they cover the second between two SYNs of one of them
+    static inline constexpr Options default_options{};
+
+    // The peer's name: being looked up, or what came of it.
+    struct Name {
+        explicit Name(Pipe& pipe) : query(Delegate<void(Resolver::Answer&&)>::template to<&Pipe::resolved>(&pipe)) {}
+        Resolver::Query query;
+        Array<IpAddress> addresses;
+    };
+
+    // One connection on its way to be the one in use.
+    struct Attempt final : ConnectionObserver {
+        explicit Attempt(Pipe& p)
+            : pipe(p), crowd(p.loop_.template service<detail::Crowd>()), connection(new (std::nothrow) Connection(p.loop_, *this)) {
+            ++crowd.attempts;
+        }
+        ~Attempt() {
+            --crowd.attempts;
+            delete connection;
+        }
+        void on_open() override { pipe.attempt_opened(*this); }
+        bool on_bytes(Bytes bytes) override { return pipe.attempt_bytes(*this, bytes); }
+        bool on_writable() override { return pipe.attempt_write(*this); }
+        void on_end() override { pipe.attempt_failed(*this, Errc::end_of_stream); }
+        void on_error(Error error) override { pipe.attempt_failed(*this, error); }
+
+        struct Nothing {};
+        Pipe& pipe;
+        detail::Crowd& crowd;
+        Connection* connection;
+        Attempt* next = nullptr;
+        TimePoint asked_at;
+        Stage stage = Stage::connecting;
+        [[no_unique_address]] std::conditional_t<survives, session::ClientHandshake, Nothing> handshake;
+    };
+
+    Pipe(Loop& loop, const Options* options, detail::PipeOwner* owner)
+        : loop_(loop),
+          events_(E::of(loop)),
+          options_(options == nullptr ? &default_options : options),
+          owner_(owner),
+          recovery_(options_->recovery, seed()),
+          retry_(loop, Delegate<void()>::template to<&Pipe::retry_due>(this)),
+          tick_(loop, Delegate<void()>::template to<&Pipe::tick_due>(this)),
+          kick_(loop, Delegate<void()>::template to<&Pipe::kicked>(this)),
+          observer_(Delegate<void(const NetworkChange&)>::template to<&Pipe::network_changed>(this)) {
+        session_.set_options(options_->transport);
+        out_of_memory_ = options == nullptr;
+        events_.observe(observer_);
+    }
+
+    static std::uint64_t seed() {
+        std::byte bytes[8] = {};
+        static_cast<void>(entropy(bytes));  // without entropy there is no jitter, and no handshake either
+        return load_big<std::uint64_t>(bytes);
+    }
+    template <class... Args>
+    HandlerId add(Handlers<Args...>& handlers, Function<void(Args...)> handler) {
+        return handlers.add(++last_handler_, std::move(handler)) ? last_handler_ : 0;
+    }
+    bool set_state(PipeState state, const Failure& why) {
+        state_ = state;
+        reported_ = why.kind;
+        return state_handlers_(state, why);
+    }
+    void drop_attempts() {
+        while (attempts_ != nullptr) delete std::exchange(attempts_, attempts_->next);
+        standby_for_silence_ = false;
+    }
+    void drop_attempt(Attempt& attempt) {
+        Attempt** at = &attempts_;
+        while (*at != &attempt) at = &(*at)->next;
+        *at = attempt.next;
+        delete &attempt;
+    }
+    void drop_retired() { delete std::exchange(retired_, nullptr); }
+    void drop_connection() {
+        drop_retired();
+        delete std::exchange(connection_, nullptr);
+    }
+    void drop_everything() {
+        drop_attempts();
+        drop_connection();
+        retry_.cancel();
+        tick_.cancel();
+        kick_.cancel();
+        if (name_ != nullptr) name_->query.cancel();
+        parked_ = start_due_ = adopted_ = moving_ = partner_failed_ = partner_closed_ = false;
+    }
+    // Tells the peer of a session that it is over, if that fits into the system's buffer now. Without a session there is but the reset to
+    // tell a conversation given up from one that ended in order.
+    void say_goodbye() {
+        if (connection_ == nullptr) return;
+        if constexpr (survives) {
+            if (session_.at_frame_boundary() && state_ != PipeState::closed) {
+                const Bytes frame[] = {Session::abort_frame};
+                static_cast<void>(connection_->write(frame));
+            }
+        } else {
+            connection_->abort();
+        }
+    }
+
+    // ---- Attempts.
+
+    Result<void> start_over() {
+        if (out_of_memory_) return Errc::out_of_memory;
+        if (!options_->transport.valid()) return Errc::invalid_argument;
+        if (owner_ != nullptr || (state_ != PipeState::idle && state_ != PipeState::closed)) return Errc::invalid_state;
+        if (state_ == PipeState::closed) {
+            session_.~Session();
+            ::new (static_cast<void*>(&session_)) Session;
+            session_.set_options(options_->transport);
+            if constexpr (survives) session_.hold(paused_);
+            recovery_.~R();
+            ::new (static_cast<void*>(&recovery_)) R(options_->recovery, seed());
+            connections_ = resumes_ = 0;
+            without_connection_ = Duration();
+            last_failure_ = {};
+        }
+        interrupted_at_ = TimePoint();
+        peer_ended_ = our_end_sent_ = false;
+        started_at_ = loop_.now();
+        return {};
+    }
+
+    // The turn's handlers are through: start what was asked for, and write what was queued.
+    void kicked() {
+        if (std::exchange(partner_failed_, false)) return abort();
+        if (std::exchange(partner_closed_, false) && !begin_closing()) return;
+        if (start_due_) {
+            start_due_ = false;
+            if (state_ == PipeState::connecting && !set_state(PipeState::connecting, {})) return;
+            if (start_due_) return;                                                       // it was called off, and asked for anew
+            if (state_ != PipeState::connecting && state_ != PipeState::closing) return;  // closing: with something to deliver first
+            return static_cast<void>(attempt());
+        }
+        if (adopted_) {
+            adopted_ = false;
+            arm_patience();
+            if (attempts_ != nullptr) return attempt_opened(*attempts_);
+        }
+        if constexpr (survives)
+            if (!paused_ && session_.held() > 0 && !(deliver_held() && after_progress())) return;
+        if (connection_ == nullptr) return;
+        if (std::exchange(moving_, false) && !attempt()) return;
+        if (const Error error = flush()) return static_cast<void>(broken(error));
+        arm_tick();
+        after_flush();
+    }
+
+    bool resolve() {
+        auto started = name_->query.start(Resolver::of(loop_), peer_.name());
+        if (!started) return recover(classify(started.error(), Stage::resolving));
+        arm_retry(patient ? TimePoint::never() : loop_.now() + options_->connect_timeout);
+        return true;
+    }
+    void resolved(Resolver::Answer&& answer) {
+        if (!answer) return static_cast<void>(recover(classify(answer.error(), Stage::resolving)));
+        name_->addresses = std::move(*answer);
+        next_candidate_ = 0;
+        attempt();
+    }
+
+    Attempt* new_attempt() {
+        Attempt** at = &attempts_;
+        unsigned count = 0;
+        for (; *at != nullptr; at = &(*at)->next) ++count;
+        auto* attempt = new (std::nothrow) Attempt(*this);
+        if (attempt == nullptr || attempt->connection == nullptr) {
+            delete attempt;
+            return nullptr;
+        }
+        *at = attempt;
+        if (count == attempts_max) drop_attempt(*attempts_);
+        return attempt;
+    }
+    // Starts one more. Returns false when the pipe is gone.
+    bool attempt() {
+        parked_ = false;
+        if (name_ != nullptr && name_->addresses.empty()) return resolve();
+        Attempt* attempt = new_attempt();
+        if (attempt == nullptr) return recover(classify(Errc::out_of_memory, Stage::connecting));
+        const IpAddress ip = name_ == nullptr ? peer_.ip() : name_->addresses[next_candidate_ % name_->addresses.size()];
+        if (auto opened = attempt->connection->open({ip, peer_.port()}, options_->from); !opened) {
+            drop_attempt(*attempt);
+            return recover(classify(opened.error(), Stage::connecting));
+        }
+        arm_patience();
+        return true;
+    }
+    void arm_patience() {
+        const TimePoint now = loop_.now();
+        TimePoint next = now + options_->connect_timeout;
+        if constexpr (requires { recovery_.patience(now); })
+            next = now + loop_.template service<detail::Crowd>().stretch(recovery_.patience(now));
+        arm_retry(next);
+    }
+    // When to go on; or to give up, if that comes first.
+    void arm_retry(TimePoint next) {
+        const TimePoint end = (interrupted_at_ == TimePoint() ? started_at_ : interrupted_at_) + options_->give_up_after;
+        retry_.at(connection_ == nullptr && end < next ? end : next);
+    }
+    void retry_due() {
+        const TimePoint now = loop_.now();
+        if (connection_ == nullptr && now - (interrupted_at_ == TimePoint() ? started_at_ : interrupted_at_) >= options_->give_up_after)
+            return static_cast<void>(fail(last_failure_ ? last_failure_ : classify(Errc::timed_out, Stage::connecting)));
+        if constexpr (!survives)
+            if (connection_ != nullptr) {  // its address was missing a moment ago
+                const std::uint32_t over = events_.state().interface_of(connection_->local_endpoint().ip());
+                if (over == 0) broken(Errc::address_lost);
+                return;
+            }
+        if (!patient && name_ != nullptr && name_->query.busy()) {
+            name_->query.cancel();
+            return static_cast<void>(recover(classify(Errc::timed_out, Stage::resolving)));
+        }
+        if (!patient && attempts_ != nullptr) {
+            const Stage stage = attempts_->stage;
+            drop_attempts();
+            return static_cast<void>(recover(classify(Errc::timed_out, stage)));
+        }
+        // An attempt whose connection is open waits for the other end's program: one more beside it would only wait behind it, and where
+        // a crowd is the reason, make it worse.
+        for (Attempt* open = attempts_; open != nullptr; open = open->next) {
+            if (open->stage == Stage::connecting) continue;
+            if (now - open->asked_at < options_->handshake_timeout) return arm_patience();
+            const Stage stage = open->stage;
+            drop_attempt(*open);
+            return static_cast<void>(recover(classify(Errc::timed_out, stage)));
+        }
+        if (attempts_ != nullptr) ++next_candidate_;
+        attempt();
+    }
+
+    void attempt_opened(Attempt& attempt) {
+        if constexpr (survives) {
+            session::Nonce nonce;
+            if (auto random = entropy(nonce.bytes); !random) return attempt_failed(attempt, random.error());
+            const auto window = static_cast<std::uint32_t>(options_->transport.replay_limit);
+            if (session_.established()) {
+                attempt.stage = Stage::resuming;
+                attempt.handshake.ask_resume(session_.identity(), nonce, session_.next_epoch(), window);
+            } else {
+                attempt.stage = Stage::handshaking;
+                attempt.handshake.ask_new(nonce, window, options_->transport.pre_shared_key.get());
+            }
+            attempt.asked_at = loop_.now();
+            attempt_write(attempt);
+        } else {
+            established(attempt, {});
+        }
+    }
+    bool attempt_write(Attempt& attempt) {
+        if constexpr (survives)
+            while (!attempt.handshake.pending().empty()) {
+                const Bytes piece[] = {attempt.handshake.pending()};
+                auto wrote = attempt.connection->write(piece);
+                if (wrote) {
+                    attempt.handshake.wrote(*wrote);
+                } else if (wrote.error() == Errc::would_block) {
+                    attempt.connection->want_writable();
+                    break;
+                } else {
+                    attempt_failed(attempt, wrote.error());
+                    return false;
+                }
+            }
+        return true;
+    }
+    bool attempt_bytes(Attempt& attempt, Bytes bytes) {
+        if constexpr (survives) {
+            auto joined = attempt.handshake.receive(bytes);
+            if (!joined) {
+                attempt_failed(attempt, joined.error());
+                return false;
+            }
+            return !*joined || established(attempt, bytes);
+        } else {
+            return true;
+        }
+    }
+    void attempt_failed(Attempt& attempt, Error error) {
+        const Stage stage = attempt.stage;
+        drop_attempt(attempt);
+        if constexpr (survives)
+            if (error == Errc::session_unknown && session_.complete()) return static_cast<void>(fail({}));  // it has nothing more to tell
+        recover(classify(error, stage));
+    }
+
+    // An attempt is now the connection in use. `rest` came behind the handshake. False when the connection does not exist any more.
+    bool established(Attempt& attempt, Bytes rest) {
+        const TimePoint now = loop_.now();
+        bool resumed = false;
+        if constexpr (survives) {
+            resumed = attempt.handshake.resuming();
+            if (!session_.established()) session_.set_identity(attempt.handshake.identity(), false);
+            attempt.handshake.confirm(session_.received(), session_.acknowledged());
+            if (!session_.attach(attempt.handshake.agreement(), attempt.handshake.pending(), now - attempt.asked_at, now)) {
+                drop_attempt(attempt);
+                recover(classify(Errc::malformed, Stage::resuming));
+                return false;
+            }
+        }
+        Connection* connection = std::exchange(attempt.connection, nullptr);
+        drop_attempts();
+        retry_.cancel();
+        return use(connection, resumed, now) && take_rest(connection, rest);
+    }
+    // From here on this is the connection. False when the pipe or the connection is gone.
+    bool use(Connection* connection, bool resumed, TimePoint now) {
+        drop_retired();
+        retired_ = std::exchange(connection_, connection);
+        if (retired_ != nullptr) {
+            // Where the other end sees the old connection end before it sees the proof that the new one brings, it looks like a break.
+            retired_->set_observer(detail::Nobody::instance());
+            retired_->pause(true);
+            if (owner_ != nullptr) drop_retired();  // it has seen the proof
+        }
+        connection->set_observer(*this);
+        ++connections_;
+        resumes_ += resumed ? 1 : 0;
+        if (interrupted_at_ != TimePoint()) without_connection_ = without_connection_ + (now - interrupted_at_);
+        interrupted_at_ = TimePoint();
+        parked_ = moving_ = false;
+        last_failure_ = {};
+        if constexpr (requires { recovery_.connected(now); }) recovery_.connected(now);
+        if constexpr (!survives)
+            if (paused_) connection->pause(true);
+        if (relay_ != nullptr) {
+            relay_resume();
+            relay_->relay_resume();
+        }
+        kick_.schedule();
+        if (state_ == PipeState::connecting || state_ == PipeState::interrupted)
+            if (!set_state(PipeState::connected, {})) return false;
+        return connection_ == connection;
+    }
+    bool take_rest(Connection* connection, Bytes rest) { return rest.empty() ? connection_ == connection : on_bytes(rest); }
+
+    // ---- Recovery. All of these return false when the pipe is gone.
+
+    bool recover(const Failure& why) {
+        last_failure_ = why;
+        return perform(recovery_.decide(why, events_.state(), loop_.now()), why);
+    }
+    bool perform(Action action, const Failure& why) {
+        const TimePoint now = loop_.now();
+        if (action.kind == Action::Kind::try_next) {
+            if (name_ != nullptr && ++next_candidate_ < name_->addresses.size()) return attempt();
+            next_candidate_ = 0;
+            action = action.delay == Duration::unlimited() ? Action::give_up() : Action::retry_after(action.delay);
+            // A name whose every address failed may have moved.
+            if (action.kind == Action::Kind::retry_after && name_ != nullptr) name_->addresses.reset();
+        }
+        if (action.kind == Action::Kind::give_up) {
+            const bool peer_answered = why.stage == Stage::handshaking || why.stage == Stage::resuming;
+            if (attempts_ != nullptr && !peer_answered && why.stage == Stage::connecting) return true;  // another may do
+            if (connection_ == nullptr) return fail(why);
+            drop_attempts();  // a standby that cannot be had: the old connection goes on
+            retry_.cancel();
+            return true;
+        }
+        if (action.kind == Action::Kind::wait_for_network) {
+            parked_ = true;
+            arm_retry(TimePoint::never());
+        } else {
+            arm_retry(now + action.delay);
+        }
+        if ((state_ == PipeState::connecting || state_ == PipeState::interrupted) && why.kind != reported_) return set_state(state_, why);
+        return true;
+    }
+    // The connection in use is of no use any more.
+    bool broken(Error error) {
+        const Failure why = classify(error, Stage::established);
+        drop_connection();
+        tick_.cancel();
+        interrupted_at_ = loop_.now();
+        if constexpr (survives) {
+            session_.detach();
+            if (why.kind == FailureKind::session_aborted) return fail(why);
+            if (owner_ != nullptr) {
+                owner_->pipe_detached();
+                if (state_ == PipeState::closing) arm_close();
+                return state_ != PipeState::connected || set_state(PipeState::interrupted, why);
+            }
+        } else {
+            if (state_ == PipeState::closing) return fail(peer_ended_ && our_end_sent_ ? Failure{} : why);
+            if (owner_ != nullptr) return fail(why);
+            session_.restart();
+            peer_ended_ = our_end_sent_ = false;
+        }
+        if (state_ == PipeState::closing) arm_close();
+        if (attempts_ != nullptr) {
+            last_failure_ = why;
+            return state_ == PipeState::closing || set_state(PipeState::interrupted, why);
+        }
+        next_candidate_ = 0;
+        const Action action = recovery_.decide(why, events_.state(), loop_.now());
+        last_failure_ = why;
+        if (action.kind == Action::Kind::give_up) return fail(why);
+        if (state_ != PipeState::closing) {
+            if (!set_state(PipeState::interrupted, why)) return false;
+            if (state_ != PipeState::interrupted && state_ != PipeState::closing) return true;
+        }
+        if (action.kind == Action::Kind::retry_after && action.delay == Duration()) return attempt();
+        return perform(action, why);
+    }
+    // The end: in order when `why` is none.
+    bool fail(const Failure& why) {
+        drop_everything();
+        if constexpr (survives) session_.detach();
+        interrupted_at_ = TimePoint();
+        if (relay_ != nullptr) std::exchange(relay_, nullptr)->relay_partner_gone(static_cast<bool>(why));
+        if (owner_ != nullptr) owner_->pipe_closed();
+        if (state_ == PipeState::closed) return true;
+        return set_state(PipeState::closed, why);
+    }
+
+    void network_changed(const NetworkChange& change) {
+        if (!network_handlers_(change)) return;
+        if (state_ == PipeState::idle || state_ == PipeState::closed) return;
+        const bool hit = connection_ != nullptr && change.major && change.affects(connection_->local_endpoint().ip());
+        if constexpr (survives) {
+            if (owner_ != nullptr) {
+                // The other side does the connecting; a probe tells soon whether this connection still is one.
+                if (hit) session_.probe(loop_.now()), kick_.schedule();
+                return;
+            }
+            // A new connection at once, without waiting for TCP to notice; the old one stays until the new one has resumed. One happening
+            // makes several changes: when all of them are known, one attempt takes the way that is left.
+            if (hit) {
+                moving_ = true;
+                kick_.schedule();
+                return;
+            }
+        } else {
+            // An address that comes back within a second costs nothing.
+            if (hit) return static_cast<void>(retry_.after(Duration::seconds(1)));
+        }
+        const bool content = connection_ != nullptr && attempts_ == nullptr && !parked_ && !retry_.armed();
+        if (!change.may_help() || start_due_ || (name_ != nullptr && name_->query.busy()) || content) return;
+        if constexpr (!survives)
+            if (connection_ != nullptr) return;
+        if (owner_ != nullptr || (!patient && attempts_ != nullptr)) return;  // an attempt has its time
+        Duration d;
+        if constexpr (requires { recovery_.network_regained(loop_.now()); }) d = recovery_.network_regained(loop_.now());
+        parked_ = false;
+        if (retry_.when() > loop_.now() + d) retry_.after(d);
+    }
+
+    // ---- The connection in use.
+
+    void on_open() override {}
+    bool on_bytes(Bytes bytes) override {
+        Connection* const connection = connection_;
+        if constexpr (survives) {
+            drop_retired();
+            if (standby_for_silence_) {  // the silence is over: nothing needs to be tried
+                drop_attempts();
+                retry_.cancel();
+                parked_ = false;
+            }
+            bool gone = false;
+            const Error error = session_.receive(
+                bytes, loop_.now(), [this](Bytes part) { return deliver(part); }, gone);
+            if (gone) return false;
+            if (connection_ != connection) return false;
+            if (error) {
+                broken(error);
+                return false;
+            }
+            if (session_.full()) connection->pause(true);
+            kick_.schedule();
+            if (!after_progress()) return false;
+        } else {
+            session_.delivered(bytes.size());
+            reading_ = true;  // what the handlers send goes out together when they return
+            if (!deliver(bytes)) return false;
+            reading_ = false;
+            if (!session_.empty() && connection_ == connection) {
+                if (const Error error = flush()) {
+                    broken(error);
+                    return false;
+                }
+                if (!after_flush()) return false;
+            }
+        }
+        return connection_ == connection;
+    }
+    bool on_writable() override {
+        Connection* const connection = connection_;
+        if (const Error error = flush()) {
+            broken(error);
+            return false;
+        }
+        return after_flush() && connection_ == connection;
+    }
+    void on_end() override {
+        if constexpr (survives) {
+            broken(Errc::end_of_stream);
+        } else {
+            peer_ended_ = true;
+            if (relay_ != nullptr && state_ == PipeState::connected) {
+                relay_->relay_finish();
+                if (our_end_sent_) fail({});
+                return;
+            }
+            if (our_end_sent_) return static_cast<void>(fail({}));
+            close();  // what is queued still goes out
+        }
+    }
+    void on_error(Error error) override { broken(error); }
+
+    bool deliver(Bytes bytes) {
+        if (relay_ == nullptr) return receive_handlers_(bytes);
+        // Read no faster than the other side takes: it has room for this piece, and is asked before the next.
+        auto sent = relay_->relay_send(bytes);
+        return sent ? true : fail(classify(sent.error(), Stage::established));
+    }
+
+    // Delivers what has come while the pipe was paused. False when the pipe is gone.
+    bool deliver_held() {
+        while (!paused_) {
+            const MutableBytes room = loop_.scratch();
+            const std::size_t n = session_.take_held(room);
+            if (n == 0) break;
+            if (!deliver(room.first(n))) return false;
+            session_.held_delivered();
+        }
+        if (connection_ != nullptr && !session_.full()) connection_->pause(false);
+        return true;
+    }
+
+    // Writes what the session has, as far as the connection takes it.
+    Error flush() {
+        if (connection_ == nullptr) return {};
+        unflushed_ = 0;
+        if constexpr (survives) {
+            Bytes pieces[Session::pieces_max];
+            while (const std::size_t n = session_.gather(pieces)) {
+                std::size_t offered = 0;
+                for (std::size_t i = 0; i < n; ++i) offered += pieces[i].size();
+                auto wrote = connection_->write({pieces, n});
+                if (!wrote && wrote.error() != Errc::would_block) return wrote.error();
+                if (wrote) session_.wrote(*wrote);
+                if (!wrote || *wrote < offered) {
+                    connection_->want_writable();
+                    break;
+                }
+            }
+        } else {
+            while (!session_.empty()) {
+                const Bytes piece = session_.front();
+                auto wrote = connection_->write({&piece, 1});
+                if (!wrote && wrote.error() != Errc::would_block) return wrote.error();
+                if (wrote) session_.wrote(*wrote);
+                if (!wrote || *wrote < piece.size()) {
+                    connection_->want_writable();
+                    break;
+                }
+            }
+            if (session_.finishing() && session_.empty() && !our_end_sent_) {
+                our_end_sent_ = true;
+                connection_->end();
+            }
+        }
+        return {};
+    }
+    // What may follow from bytes that went out. False when the pipe is gone.
+    bool after_flush() {
+        if constexpr (!survives)
+            if (our_end_sent_ && peer_ended_) return fail({});
+        return after_progress();  // a session's handshake may have acknowledged the last of it
+    }
+    // What may follow from bytes that were taken or acknowledged. False when the pipe is gone.
+    bool after_progress() {
+        if (session_.take_drained() && !drained_handlers_()) return false;
+        if (relay_ != nullptr) relay_->relay_resume();
+        if constexpr (survives) {
+            if (session_.peer_finished()) {
+                if (relay_ != nullptr)
+                    relay_->relay_finish();
+                else if (!session_.finishing() && !begin_closing())
+                    return false;
+            }
+            if (connection_ != nullptr && session_.ended() && state_ != PipeState::closed) {
+                if (owner_ == nullptr) return fail({});
+                if (relay_ != nullptr) std::exchange(relay_, nullptr)->relay_partner_gone(false);
+                set_paused(false);
+                // The other side hangs up when it has read GOODBYE; until then, and a little longer, this end can say it again.
+                static_cast<void>(flush());
+                close_by_ = loop_.now() + options_->close_timeout;
+                arm_close();
+                return set_state(PipeState::closed, {});
+            }
+        }
+        return true;
+    }
+
+    // What `close` does. False when the pipe is gone.
+    bool begin_closing() {
+        if (state_ == PipeState::closing || state_ == PipeState::closed) return true;
+        bool nothing_to_end = connection_ == nullptr && session_.unacknowledged() == 0;
+        if constexpr (survives) nothing_to_end = nothing_to_end && !session_.established();
+        if (nothing_to_end) return fail({});
+        session_.finish();
+        close_by_ = loop_.now() + options_->close_timeout;
+        arm_close();
+        kick_.schedule();
+        if (relay_ != nullptr) relay_->relay_resume();
+        return set_state(PipeState::closing, {});
+    }
+    void arm_close() {
+        if (!tick_.armed() || close_by_ < tick_.when()) tick_.at(close_by_);
+    }
+    // A connection that is not read hears no answers: it speaks from time to time instead, so that the other side knows it is there.
+    bool deaf() const { return connection_ != nullptr && connection_->paused(); }
+    TimePoint tick_deadline(TimePoint now) const { return deaf() ? now + options_->transport.suspect_after : session_.deadline(now); }
+    void arm_tick() {
+        if constexpr (survives) {
+            const TimePoint next = tick_deadline(loop_.now());
+            if (next < tick_.when()) tick_.at(next);
+        }
+    }
+    void tick_due() {
+        const TimePoint now = loop_.now();
+        if (state_ == PipeState::closed && now >= close_by_)
+            return static_cast<void>(broken(Errc::timed_out));  // a peer that stays on the line
+        if (state_ == PipeState::closing) {
+            if (now >= close_by_) {
+                say_goodbye();
+                return static_cast<void>(fail(classify(Errc::timed_out, Stage::established)));
+            }
+            tick_.at(close_by_);
+        }
+        if constexpr (survives) {
+            if (connection_ == nullptr) return;
+            if (session_.acknowledgement_due()) session_.acknowledge_now();
+            if (deaf()) session_.excuse(now);
+            const auto liveness = deaf() ? Session::Liveness::fine : session_.on_time(now);
+            if (liveness != Session::Liveness::fine) {
+                bool answers = false;
+                if constexpr (requires { connection_->path_info(); })
+                    answers = connection_->path_info().acknowledges(now - session_.probed_at());
+                if (!answers && liveness == Session::Liveness::dead) return static_cast<void>(broken(Errc::unresponsive));
+                if (answers) session_.excuse(now);
+                // A kernel that answers may be the peer's, whose program is stopped, or that of something on the way, which passes nothing
+                // on. A connection beside this one tells: only the program itself can let it in.
+                if (owner_ == nullptr && attempts_ == nullptr && !parked_ && (!answers || session_.overdue(now))) {
+                    standby_for_silence_ = true;
+                    if (!attempt()) return;
+                }
+            }
+            if (const Error error = flush()) return static_cast<void>(broken(error));
+            if (!after_progress()) return;
+            arm_tick_anew(now);
+        }
+    }
+    void arm_tick_anew(TimePoint now) {
+        if constexpr (survives) {
+            TimePoint next = tick_deadline(now);
+            if (state_ >= PipeState::closing && close_by_ < next) next = close_by_;
+            tick_.at(next);
+        }
+    }
+
+    void set_paused(bool paused) {
+        if (paused == paused_) return;
+        paused_ = paused;
+        if constexpr (survives) {
+            session_.hold(paused);
+            if (!paused) kick_.schedule();
+        } else if (connection_ != nullptr) {
+            connection_->pause(paused);
+        }
+    }
+
+    // ---- Linked with another pipe.
+
+    Result<void> relay_send(Bytes bytes) override { return send(bytes); }
+    std::size_t relay_space() override {
+        const bool takes =
+            state_ == PipeState::connecting || state_ == PipeState::connected || (survives && state_ == PipeState::interrupted);
+        return takes && !session_.finishing() ? session_.send_space() : 0;
+    }
+    std::size_t relay_limit() override { return session_.send_limit(); }
+    void relay_finish() override {
+        if (state_ == PipeState::closing || state_ == PipeState::closed || session_.finishing()) return;
+        session_.finish();
+        kick_.schedule();
+    }
+    void relay_resume() override {
+        if (relay_ == nullptr) return;
+        const std::size_t half = (relay_->relay_limit() + 1) / 2;
+        const std::uint32_t piece = half < relay_piece ? static_cast<std::uint32_t>(half) : relay_piece;
+        if constexpr (survives)
+            session_.set_piece(piece);
+        else if (connection_ != nullptr)
+            connection_->set_read_limit(piece);
+        set_paused(relay_->relay_space() < piece);
+    }
+    void relay_partner_gone(bool failed) override {
+        // Followed up when kicked: the partner may be in the middle of anything, and this side's handlers may destroy it.
+        relay_ = nullptr;
+        set_paused(false);
+        (failed ? partner_failed_ : partner_closed_) = true;
+        kick_.schedule();
+    }
+
+    // ---- For the listener.
+
+    // Takes over an accepted connection of a transport without a session.
+    bool accept(Connection* connection) { return use(connection, false, loop_.now()); }
+    // Takes over an accepted connection that has joined. False when the pipe is gone, or the connection.
+    bool accept(Connection* connection, const session::Agreement& agreement, Duration round_trip, bool resumed) {
+        const TimePoint now = loop_.now();
+        if (!session_.attach(agreement, {}, round_trip, now)) {  // impossible claims: as if it had not come
+            delete connection;
+            if (connection_ == nullptr) owner_->pipe_detached();
+            return false;
+        }
+        return use(connection, resumed, now);
+    }
+
+    Loop& loop_;
+    E& events_;
+    const Options* options_;
+    detail::PipeOwner* owner_;
+    Session session_;
+    R recovery_;
+    Connection* connection_ = nullptr;
+    Connection* retired_ = nullptr;  // the one before, until this one has brought something
+    Attempt* attempts_ = nullptr;    // the oldest first
+    detail::Relay* relay_ = nullptr;
+    Endpoint peer_;
+    Name* name_ = nullptr;  // where the peer has one
+    std::uint32_t next_candidate_ = 0;
+    HandlerId last_handler_ = 0;
+    Loop::Timer retry_;  // the next attempt
+    Loop::Timer tick_;   // the session's deadlines, and that of `close`
+    Loop::Deferred kick_;
+    NetworkObserver observer_;
+    Handlers<Bytes> receive_handlers_;
+    Handlers<PipeState, const Failure&> state_handlers_;
+    Handlers<const NetworkChange&> network_handlers_;
+    Handlers<> drained_handlers_;
+    TimePoint started_at_;
+    TimePoint interrupted_at_;  // zero while there is a connection, and before the first
+    TimePoint close_by_;
+    Duration without_connection_;
+    std::size_t unflushed_ = 0;  // queued since the last flush
+    std::uint32_t connections_ = 0;
+    std::uint32_t resumes_ = 0;
+    Failure last_failure_;
+    FailureKind reported_ = FailureKind::none;
+    PipeState state_ = PipeState::idle;
+    bool out_of_memory_ = false;  // the options could not be copied: nothing is done with others
+    bool start_due_ = false;
+    bool adopted_ = false;
+    bool parked_ = false;  // waiting for the network, with no timer
+    bool moving_ = false;  // the connection was hit by a change of the network
+    bool paused_ = false;
+    bool standby_for_silence_ = false;
+    bool peer_ended_ = false;  // of a transport without a session, as is the next
+    bool our_end_sent_ = false;
+    bool partner_failed_ = false;  // of the pipe that this one was linked with, as is the next
+    bool partner_closed_ = false;
+    bool reading_ = false;  // inside the handlers of bytes read
+};
+
+/// The pipe for conversations that go on whatever the network does.
+using ResumablePipe = Pipe<SystemEvents, Resumable<Tcp>, Persistent>;
+
+}  // namespace rejoin::inline v0_1
+
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+
+namespace rejoin::inline v0_1 {
+
+/// A hash index of objects that it does not own: open addressing with linear probing, at most three quarters full. `T` has
+/// `std::uint64_t hash() const`, already well mixed, and `bool is(const Key&) const`.
+template <class T, class Key>
+class Index {
+public:
+    Index() = default;
+    Index(const Index&) = delete;
+    ~Index() { std::free(slots_); }
+
+    std::size_t size() const { return size_; }
+
+    T* find(std::uint64_t hash, const Key& key) const {
+        if (slots_ == nullptr) return nullptr;
+        for (std::size_t at = hash & mask_; slots_[at] != nullptr; at = (at + 1) & mask_)
+            if (slots_[at]->is(key)) return slots_[at];
+        return nullptr;
+    }
+
+    /// Adds an object whose key is not in it; false when memory is out.
+    bool insert(T* object) {
+        if ((size_ + 1) * 4 > capacity() * 3 && !grow()) return false;
+        place(object);
+        ++size_;
+        return true;
+    }
+
+    /// Removes an object that is in it.
+    void erase(T* object) {
+        std::size_t hole = object->hash() & mask_;
+        while (slots_[hole] != object) hole = (hole + 1) & mask_;
+        // What follows without a gap moves back when its own place is not behind the hole.
+        for (std::size_t at = (hole + 1) & mask_; slots_[at] != nullptr; at = (at + 1) & mask_)
+            if (((at - (slots_[at]->hash() & mask_)) & mask_) >= ((at - hole) & mask_)) {
+                slots_[hole] = slots_[at];
+                hole = at;
+            }
+        slots_[hole] = nullptr;
+        --size_;
+    }
+
+private:
+    std::size_t capacity() const { return slots_ == nullptr ? 0 : mask_ + 1; }
+    void place(T* object) {
+        std::size_t at = object->hash() & mask_;
+        while (slots_[at] != nullptr) at = (at + 1) & mask_;
+        slots_[at] = object;
+    }
+    bool grow() {
+        const std::size_t old_capacity = capacity();
+        const std::size_t wanted = old_capacity == 0 ? 16 : old_capacity * 2;
+        auto** grown = static_cast<T**>(std::calloc(wanted, sizeof(T*)));
+        if (grown == nullptr) return false;
+        T** old = slots_;
+        slots_ = grown;
+        mask_ = wanted - 1;
+        for (std::size_t i = 0; i < old_capacity; ++i)
+            if (old[i] != nullptr) place(old[i]);
+        std::free(old);
+        return true;
+    }
+
+    T** slots_ = nullptr;
+    std::size_t mask_ = 0;
+    std::size_t size_ = 0;
+};
+
+}  // namespace rejoin::inline v0_1
+
+namespace rejoin::inline v0_1::session {
+
+/// What a server holds at most. A peer is an IPv4 address, or an IPv6 /64: what one host or household can be given.
+struct Limits {
+    std::size_t sessions = 65'536;           ///< in all, with and without a connection
+    std::size_t sessions_per_peer = 16'384;  ///< many players share one address behind a carrier's NAT
+    std::size_t half_made = 1'024;  ///< connections that are shaking hands, in all; and as many sessions that nobody has joined yet
+    std::size_t half_made_per_peer = 256;
+    std::size_t replay_bytes = std::size_t{1} << 30;  ///< of memory for replay, of all sessions
+    std::size_t replay_bytes_per_peer = std::size_t{1} << 28;
+    Duration handshake = Duration::seconds(5);  ///< a connection that has not joined by then is closed; a session never joined is forgotten
+
+    bool valid() const {
+        return sessions > 0 && sessions_per_peer > 0 && half_made > 0 && half_made_per_peer > 0 && replay_bytes > 0 &&
+               replay_bytes_per_peer > 0 && handshake > Duration();
+    }
+};
+
+/// A server's sessions, found by id, the connections that are shaking hands for one, and the bounds of both. Pure: `Owner` is whoever
+/// serves a session, only pointed to.
+///
+///     half-made --attach--> attached <--> detached --keep_detached passed--> expired
+///                                    ---> finished --finished_for passed---> expired
+///
+/// Whoever comes when there are as many as there may be takes a place: a connection that of the oldest one shaking hands, a half-made
+/// session that of the oldest half-made one, and a session that is joined that of the one finished for longest, else of the one detached
+/// for longest; where none is finished or detached, the newcomer is refused. Where it is a peer that has as many as one may, one of that
+/// peer's gives way. So nothing but a proven join can end a session, and of those only one without a connection.
+template <class Owner>
+class Table {
+    enum State : std::uint8_t { shaking, half_made_session, attached, detached, finished, nowhere };
+
+    // What a peer has, or all have: in each state the oldest first.
+    struct Group {
+        List in[nowhere];
+        std::size_t count[nowhere] = {};
+        std::size_t sessions() const { return count[attached] + count[detached] + count[finished]; }
+    };
+    struct OfAll : ListNode {};
+    struct OfPeer : ListNode {};
+    struct Member : OfAll, OfPeer {
+        TimePoint since;  // when it came into its state
+        State state = nowhere;
+    };
+
+public:
+    class Peer : Group {
+    public:
+        Budget budget;
+        std::uint64_t hash() const { return mixed; }
+        bool is(const IpAddress& other) const { return ip == other; }
+
+    private:
+        friend Table;
+        IpAddress ip;
+        std::uint64_t mixed = 0;
+    };
+
+    /// A connection that is shaking hands: the caller's, which derives from this. Counted from `admit` until it is destroyed.
+    class Handshake : Member {
+    public:
+        Handshake() = default;
+        ~Handshake() {
+            if (table_ != nullptr) table_->leave(*this, peer_);
+        }
+        Peer& peer() const { return *peer_; }
+        TimePoint since() const { return Member::since; }
+
+    private:
+        friend Table;
+        Table* table_ = nullptr;
+        Peer* peer_ = nullptr;
+    };
+
+    /// One session's place.
+    class Entry : Member {
+    public:
+        Identity identity;
+        Owner* owner = nullptr;  ///< null while half-made
+        Peer& peer() const { return *peer_; }
+        std::uint64_t hash() const { return hash_of(identity.id); }
+        bool is(const SessionId& id) const { return identity.id == id; }
+
+    private:
+        friend Table;
+        Peer* peer_ = nullptr;
+    };
+
+    /// `seed` from the system's entropy: peers choose their addresses, and must not choose their places in the index.
+    Table(const Limits& limits, std::uint64_t seed) : limits_(limits), seed_(seed) { budget_.limit = limits.replay_bytes; }
+    Table(const Table&) = delete;
+    /// The connections have gone before.
+    ~Table() {
+        for (State state : {half_made_session, attached, detached, finished})
+            while (Entry* entry = oldest_entry(state)) erase(entry);
+    }
+
+    /// Several round trips and retransmissions of the slowest usual path.
+    static constexpr Duration finished_for = Duration::seconds(10);
+
+    const Limits& limits() const { return limits_; }
+    std::size_t peers() const { return peers_.size(); }
+    /// Sessions that have been joined.
+    std::size_t size() const { return all_.sessions(); }
+    std::size_t half_made() const { return all_.count[half_made_session]; }
+    std::size_t shaking_hands() const { return all_.count[shaking]; }
+
+    // ---- Connections that are shaking hands.
+
+    /// The one that has to be closed before another from `ip` is admitted; null when none has.
+    Handshake* in_the_way(const IpAddress& ip) {
+        Peer* peer = find_peer(network_of(ip));
+        if (peer != nullptr && peer->count[shaking] >= limits_.half_made_per_peer)
+            return static_cast<Handshake*>(first<OfPeer>(peer->in[shaking]));
+        return all_.count[shaking] >= limits_.half_made ? oldest_handshake() : nullptr;
+    }
+    /// Counts one; false when memory is out: close it.
+    bool admit(Handshake& handshake, const IpAddress& ip, TimePoint now) {
+        handshake.peer_ = make_peer(network_of(ip));
+        if (handshake.peer_ == nullptr) return false;
+        handshake.table_ = this;
+        enter(handshake, handshake.peer_, shaking, now);
+        return true;
+    }
+    /// The one that has been at it for longest; null when there is none.
+    Handshake* oldest_handshake() { return static_cast<Handshake*>(first<OfAll>(all_.in[shaking])); }
+    /// One that has been at it for longer than it may; null when there is none. The caller destroys it.
+    Handshake* late(TimePoint now) {
+        Handshake* oldest = oldest_handshake();
+        return oldest != nullptr && now - oldest->since() >= limits_.handshake ? oldest : nullptr;
+    }
+
+    // ---- Sessions.
+
+    /// Makes a half-made session; null when there could be no place for it, or memory is out. Its id is new.
+    Entry* create(const Identity& identity, Peer& peer, TimePoint now) {
+        if ((full(peer) && idle<OfPeer>(peer) == nullptr) || (full() && idle<OfAll>(all_) == nullptr)) return nullptr;
+        if (peer.count[half_made_session] >= limits_.half_made_per_peer)
+            erase(static_cast<Entry*>(first<OfPeer>(peer.in[half_made_session])));
+        else if (half_made() >= limits_.half_made)
+            erase(oldest_entry(half_made_session));
+        auto* entry = new (std::nothrow) Entry;
+        if (entry == nullptr) return nullptr;
+        entry->identity = identity;
+        entry->peer_ = &peer;
+        if (!entries_.insert(entry)) {
+            delete entry;
+            return nullptr;
+        }
+        enter(*entry, &peer, half_made_session, now);
+        return entry;
+    }
+    Entry* find(const SessionId& id) const { return entries_.find(hash_of(id), id); }
+    /// The handshake is complete, for the first time or after a break: `owner` has a connection. A half-made one may take the place of
+    /// another: `evict(Entry&)` erases that one before it returns. False when there is none to give way.
+    template <class Evict>
+    bool attach(Entry& entry, Owner* owner, TimePoint now, Evict evict) {
+        if (entry.state == half_made_session) {
+            Peer& peer = *entry.peer_;
+            while (full(peer) || full()) {
+                Entry* oldest = full(peer) ? idle<OfPeer>(peer) : idle<OfAll>(all_);
+                if (oldest == nullptr) return false;
+                evict(*oldest);
+            }
+        }
+        entry.owner = owner;
+        move(entry, attached, now);
+        return true;
+    }
+    void detach(Entry& entry, TimePoint now) { move(entry, detached, now); }
+    /// The session has ended, and is kept a little longer for a client that missed GOODBYE.
+    void finish(Entry& entry, TimePoint now) { move(entry, finished, now); }
+    void erase(Entry* entry) {
+        entries_.erase(entry);
+        leave(*entry, entry->peer_);
+        delete entry;
+    }
+
+    /// A half-made, finished or detached session that has been so for longer than it may; null when there is none. The caller
+    /// erases it, after telling its owner.
+    Entry* expired(TimePoint now, Duration keep_detached) {
+        for (State state : {half_made_session, finished, detached}) {
+            Entry* oldest = oldest_entry(state);
+            if (oldest != nullptr && now - oldest->since >= kept(state, keep_detached)) return oldest;
+        }
+        return nullptr;
+    }
+    /// When `late` or `expired` will next have one.
+    TimePoint next_expiry(Duration keep_detached) {
+        TimePoint next = TimePoint::never();
+        for (State state : {shaking, half_made_session, finished, detached}) {
+            const Member* oldest = first<OfAll>(all_.in[state]);
+            if (oldest != nullptr && oldest->since + kept(state, keep_detached) < next) next = oldest->since + kept(state, keep_detached);
+        }
+        return next;
+    }
+
+private:
+    static std::uint64_t hash_of(const SessionId& id) {
+        std::uint64_t h;
+        std::memcpy(&h, id.bytes, sizeof h);
+        return h;  // ids come from the system's entropy, and only our own are in the table
+    }
+    static IpAddress network_of(IpAddress ip) {
+        if (ip.family == Family::v6) std::memset(ip.bytes + 8, 0, 8);
+        ip.scope = 0;
+        return ip;
+    }
+    Duration kept(State state, Duration keep_detached) const {
+        return state == detached ? keep_detached : state == finished ? finished_for : limits_.handshake;
+    }
+
+    bool full(const Peer& peer) const { return peer.sessions() >= limits_.sessions_per_peer; }
+    bool full() const { return all_.sessions() >= limits_.sessions; }
+    // The session that gives way first.
+    template <class Of>
+    Entry* idle(Group& group) {
+        Member* member = first<Of>(group.in[finished]);
+        return static_cast<Entry*>(member != nullptr ? member : first<Of>(group.in[detached]));
+    }
+    template <class Of>
+    static Member* first(List& list) {
+        return static_cast<Member*>(static_cast<Of*>(list.front()));
+    }
+    Entry* oldest_entry(State state) { return static_cast<Entry*>(first<OfAll>(all_.in[state])); }
+
+    void enter(Member& member, Peer* peer, State state, TimePoint now) {
+        member.since = now;
+        member.state = state;
+        all_.in[state].push(static_cast<OfAll&>(member));
+        peer->in[state].push(static_cast<OfPeer&>(member));
+        ++all_.count[state];
+        ++peer->count[state];
+    }
+    void unlink(Member& member, Peer* peer) {
+        member.OfAll::unlink();
+        member.OfPeer::unlink();
+        --all_.count[member.state];
+        --peer->count[member.state];
+    }
+    void move(Entry& entry, State state, TimePoint now) {
+        unlink(entry, entry.peer_);
+        enter(entry, entry.peer_, state, now);
+    }
+    void leave(Member& member, Peer* peer) {
+        unlink(member, peer);
+        if (peer->sessions() + peer->count[shaking] + peer->count[half_made_session] > 0) return;
+        peers_.erase(peer);
+        delete peer;
+    }
+
+    std::uint64_t mix(const IpAddress& network) const {
+        std::uint64_t word;
+        std::memcpy(&word, network.bytes, sizeof word);
+        return Random(seed_ ^ word).next();
+    }
+    Peer* find_peer(const IpAddress& network) const { return peers_.find(mix(network), network); }
+    Peer* make_peer(const IpAddress& network) {
+        if (Peer* known = find_peer(network)) return known;
+        auto* peer = new (std::nothrow) Peer;
+        if (peer == nullptr) return nullptr;
+        peer->ip = network;
+        peer->mixed = mix(network);
+        peer->budget.limit = limits_.replay_bytes_per_peer;
+        peer->budget.outer = &budget_;
+        if (peers_.insert(peer)) return peer;
+        delete peer;
+        return nullptr;
+    }
+
+    const Limits limits_;
+    const std::uint64_t seed_;
+    Budget budget_;
+    Index<Entry, SessionId> entries_;
+    Index<Peer, IpAddress> peers_;
+    Group all_;
+};
+
+}  // namespace rejoin::inline v0_1::session
+
+namespace rejoin::inline v0_1 {
+
+/// Accepts conversations: `T` is the transport, `E` and `R` the policies of the pipes that it makes. It owns them: a pipe lives until
+/// it has reported `closed`, or the listener is destroyed, which gives all of them up. With a session, `on_accept` comes once a
+/// session, however many connections that takes.
+///
+/// Belongs to its loop's thread, and is neither copied nor moved. A handler may do anything with the pipes, and may close or destroy the
+/// listener.
+template <class T, class E = SystemEvents, class R = Persistent>
+class Listener {
+public:
+    using AcceptedPipe = Pipe<E, T, R>;
+
+    struct Options {
+        /// Of every pipe; `transport.keep_detached` says how long a session waits for its client to come back.
+        typename AcceptedPipe::Options pipe;
+        /// What is held at most; without a session, only `sessions` counts.
+        session::Limits limits;
+        /// Connections that the system keeps waiting, as far as it allows (net.core.somaxconn): a crowd that comes back at once.
+        int backlog = 4096;
+    };
+
+    explicit Listener(Loop& loop, const Options& options = Options())
+        : loop_(loop),
+          options_(options),
+          table_(options.limits, AcceptedPipe::seed()),
+          acceptor_(loop, Delegate<void(Socket&&)>::template to<&Listener::accepted>(this)),
+          expiry_(loop, Delegate<void()>::template to<&Listener::expire>(this)),
+          reap_(loop, Delegate<void()>::template to<&Listener::reap>(this)) {}
+    Listener(const Listener&) = delete;
+    ~Listener() {
+        acceptor_.close();
+        if (destroyed_ != nullptr) *destroyed_ = true;
+        while (auto* joining = table_.oldest_handshake()) delete static_cast<Joining*>(joining);
+        for (List* list : {&accepted_, &evicted_, &dead_})
+            while (ListNode* node = list->front()) delete static_cast<Accepted*>(node);
+    }
+
+    /// A new conversation. The pipe is the listener's; it may be kept by reference until it has reported `closed`. Handlers added here
+    /// miss nothing.
+    HandlerId on_accept(Function<void(AcceptedPipe&)> handler) {
+        return accept_handlers_.add(++last_handler_, std::move(handler)) ? last_handler_ : 0;
+    }
+    bool remove_handler(HandlerId id) { return id != 0 && accept_handlers_.remove(id); }
+
+    /// Listens on a numeric endpoint; `0.0.0.0` and `::` are every local address, port 0 lets the system choose (see `local_endpoint`).
+    /// `invalid_argument` for a name or options outside their bounds, `invalid_state` when it listens already, else the system's error.
+    Result<void> listen(const Endpoint& at) {
+        if (acceptor_.listening()) return Errc::invalid_state;
+        if (!at.valid() || at.name() != nullptr || !options_.pipe.transport.valid() || !options_.limits.valid() || options_.backlog < 1)
+            return Errc::invalid_argument;
+        return acceptor_.listen(at, options_.backlog);
+    }
+    /// Accepts nothing more; the conversations go on, but none whose connection breaks can come back.
+    void close() { acceptor_.close(); }
+    /// Where it listens; not `valid` when it does not.
+    Endpoint local_endpoint() const { return acceptor_.listening() ? acceptor_.local_endpoint() : Endpoint(); }
+    /// How many conversations there are, with and without a connection.
+    std::size_t size() const { return size_; }
+
+private:
+    using Connection = typename T::Connection;
+    using Table = session::Table<AcceptedPipe>;
+    using Entry = typename Table::Entry;
+    static constexpr bool survives = T::Session::survives_connections;
+
+    // One conversation.
+    struct Accepted final : ListNode, detail::PipeOwner {
+        explicit Accepted(Listener& l) : listener(l), pipe(l.loop_, &l.options_.pipe, this) { ++l.size_; }
+        ~Accepted() {
+            --listener.size_;
+            if constexpr (survives) {
+                pipe.session_.set_budget(nullptr);
+                if (entry != nullptr) listener.table_.erase(entry);
+            }
+        }
+        void pipe_detached() override {
+            if constexpr (survives) {
+                const TimePoint now = listener.loop_.now();
+                pipe.state() == PipeState::closed ? listener.table_.finish(*entry, now) : listener.table_.detach(*entry, now);
+                listener.arm_expiry();
+            }
+        }
+        void pipe_closed() override {
+            unlink();
+            listener.dead_.push(*this);
+            listener.reap_.schedule();
+        }
+
+        Listener& listener;
+        Entry* entry = nullptr;
+        AcceptedPipe pipe;
+    };
+
+    // A handshake is a matter of two round trips. One that has taken this long gives way to the next who comes; until then it is let
+    // finish: in a crowd that comes back at once, each would else push out another that is nearly through, which comes again. Those for
+    // whom there is no room at all wait in the system's queue.
+    static constexpr Duration ripe = Duration::seconds(1);
+
+    // One connection that is shaking hands.
+    struct Joining final : Table::Handshake, ConnectionObserver {
+        explicit Joining(Listener& l) : listener(l), connection(new (std::nothrow) Connection(l.loop_, *this)) {}
+        ~Joining() {
+            delete connection;
+            if constexpr (requires { listener.acceptor_.go_on(); }) listener.acceptor_.go_on();
+        }
+        void on_open() override {}
+        bool on_bytes(Bytes bytes) override {
+            if constexpr (survives)
+                return listener.join(*this, bytes);
+            else
+                return true;
+        }
+        bool on_writable() override { return listener.answer(*this); }
+        void on_end() override { delete this; }
+        void on_error(Error) override { delete this; }
+
+        Listener& listener;
+        Connection* connection;
+        bool refused = false;
+        session::ServerHandshake handshake;
+    };
+
+    // Calls the accept handlers. False when the listener is gone.
+    bool announce(AcceptedPipe& pipe) {
+        bool destroyed = false;
+        bool* const outer = std::exchange(destroyed_, &destroyed);
+        accept_handlers_(pipe);
+        if (destroyed) {
+            if (outer != nullptr) *outer = true;
+            return false;
+        }
+        destroyed_ = outer;
+        return true;
+    }
+
+    void accepted(Socket&& socket) {
+        if constexpr (survives) {
+            const IpAddress ip = unmapped(socket.peer_endpoint().ip());
+            const TimePoint now = loop_.now();
+            if (auto* oldest = table_.in_the_way(ip)) {
+                if (now - oldest->since() < ripe) return;
+                delete static_cast<Joining*>(oldest);
+            }
+            auto* joining = new (std::nothrow) Joining(*this);
+            if (joining == nullptr) return;
+            if (joining->connection == nullptr || !table_.admit(*joining, ip, now) || !joining->connection->adopt(std::move(socket))) {
+                delete joining;
+                return;
+            }
+            arm_expiry();
+            if constexpr (requires { acceptor_.rest(ripe); })
+                if (table_.shaking_hands() >= options_.limits.half_made) {
+                    const Duration age = now - table_.oldest_handshake()->since();
+                    if (age < ripe) acceptor_.rest(ripe - age);
+                }
+        } else {
+            if (size_ >= options_.limits.sessions) return;
+            auto* connection = new (std::nothrow) Connection(loop_, detail::Nobody::instance());
+            if (connection == nullptr) return;
+            auto* made = new (std::nothrow) Accepted(*this);
+            if (made == nullptr || !connection->adopt(std::move(socket))) {
+                delete connection;
+                delete made;
+                return;
+            }
+            accepted_.push(*made);
+            made->pipe.state_ = PipeState::connecting;
+            if (announce(made->pipe))
+                made->pipe.accept(connection);
+            else
+                delete connection;
+        }
+    }
+
+    // Bytes of a handshake. False when its connection is not the handshake's any more.
+    bool join(Joining& joining, Bytes bytes) {
+        using Step = session::ServerHandshake::Step;
+        using session::Refusal;
+        auto& handshake = joining.handshake;
+        for (;;) {
+            auto step = handshake.receive(bytes);
+            if (joining.refused) return true;  // it is being told so
+            if (!step) {
+                if (step.error() == Errc::version_mismatch) return refuse(joining, Refusal::version);
+                delete &joining;
+                return false;
+            }
+            if (*step == Step::more) return answer(joining);
+            if (*step == Step::joined) return joined(joining, bytes);
+
+            session::Nonce nonce;
+            if (!entropy(nonce.bytes)) return refuse(joining, Refusal::limit);
+            const auto window = static_cast<std::uint32_t>(options_.pipe.transport.replay_limit);
+            if (*step == Step::hello) {
+                session::Identity identity;
+                if (!entropy(identity.id.bytes) || !entropy(identity.key.bytes)) return refuse(joining, Refusal::limit);
+                if (!handshake.welcome(identity, nonce, window, options_.pipe.transport.pre_shared_key.get()))
+                    return refuse(joining, Refusal::proof);
+                if (table_.create(identity, joining.peer(), loop_.now()) == nullptr) return refuse(joining, Refusal::limit);
+            } else {
+                Entry* entry = table_.find(handshake.id());
+                if (entry == nullptr) return refuse(joining, Refusal::unknown);
+                AcceptedPipe* pipe = entry->owner;
+                if (pipe != nullptr && handshake.agreement().epoch <= pipe->session_.epoch()) return refuse(joining, Refusal::fenced);
+                handshake.resume(entry->identity.key, nonce, pipe == nullptr ? 0 : pipe->session_.received(), window);
+            }
+        }
+    }
+    bool refuse(Joining& joining, session::Refusal why) {
+        joining.handshake.refuse(why);
+        joining.refused = true;
+        return answer(joining);
+    }
+    bool answer(Joining& joining) {
+        while (!joining.handshake.pending().empty()) {
+            const Bytes piece[] = {joining.handshake.pending()};
+            auto wrote = joining.connection->write(piece);
+            if (wrote) {
+                joining.handshake.wrote(*wrote);
+            } else if (wrote.error() == Errc::would_block) {
+                joining.connection->want_writable();
+                return true;
+            } else {
+                joining.refused = true;
+                break;
+            }
+        }
+        if (!joining.refused) return true;
+        delete &joining;
+        return false;
+    }
+    bool joined(Joining& joining, Bytes rest) {
+        Entry* entry = table_.find(joining.handshake.id());
+        const session::Agreement agreement = joining.handshake.agreement();
+        // Between its question and its proof the session may have gone, or a newer connection have come.
+        if (entry == nullptr || (entry->owner != nullptr && agreement.epoch <= entry->owner->session_.epoch())) {
+            delete &joining;
+            return false;
+        }
+        const TimePoint now = loop_.now();
+        const Duration round_trip = now - joining.since();
+        const bool first = entry->owner == nullptr;
+        auto* const made = first ? new (std::nothrow) Accepted(*this) : nullptr;
+        AcceptedPipe* const pipe = first && made != nullptr ? &made->pipe : entry->owner;
+        if (pipe == nullptr || !table_.attach(*entry, pipe, now, [this](Entry& other) { evict(other); })) {
+            delete made;
+            delete &joining;
+            return false;
+        }
+        if (first) {
+            accepted_.push(*made);
+            made->entry = entry;
+            pipe->session_.set_identity(entry->identity, true);
+            pipe->session_.set_budget(&entry->peer().budget);
+            pipe->state_ = PipeState::connecting;
+        }
+        Connection* connection = std::exchange(joining.connection, nullptr);
+        connection->set_observer(detail::Nobody::instance());
+        delete &joining;
+        if (first && !announce(*pipe)) {
+            delete connection;
+            return false;
+        }
+        if (pipe->state_ == PipeState::closed && first) {  // the handler gave it up
+            delete connection;
+            return false;
+        }
+        return pipe->accept(connection, agreement, round_trip, !first) && pipe->take_rest(connection, rest);
+    }
+
+    // A session without a connection is over. Its place is free at once; its pipe is told when nothing else is under way, as its handlers
+    // may do anything.
+    void evict(Entry& entry) {
+        auto& gone = static_cast<Accepted&>(*entry.owner->owner_);
+        gone.pipe.session_.set_budget(nullptr);
+        gone.entry = nullptr;
+        table_.erase(&entry);
+        gone.unlink();
+        evicted_.push(gone);
+        reap_.schedule();
+    }
+
+    void arm_expiry() {
+        const TimePoint next = table_.next_expiry(options_.pipe.transport.keep_detached);
+        if (next < expiry_.when()) expiry_.at(next);
+    }
+    void expire() {
+        if constexpr (survives) {
+            const TimePoint now = loop_.now();
+            while (auto* late = table_.late(now)) delete static_cast<Joining*>(late);
+            while (Entry* entry = table_.expired(now, options_.pipe.transport.keep_detached))
+                entry->owner == nullptr ? table_.erase(entry) : evict(*entry);
+            arm_expiry();
+        }
+    }
+    void reap() {
+        while (ListNode* node = dead_.front()) delete static_cast<Accepted*>(node);
+        ListNode* const node = evicted_.front();
+        if (node == nullptr) return;
+        reap_.schedule();  // one at a time: its handlers may even destroy the listener
+        static_cast<Accepted*>(node)->pipe.fail(classify(Errc::session_expired, Stage::established));
+    }
+
+    Loop& loop_;
+    const Options options_;
+    Table table_;
+    typename T::Acceptor acceptor_;
+    Loop::Timer expiry_;
+    Loop::Deferred reap_;
+    List accepted_;
+    List evicted_;  // to be told
+    List dead_;
+    Handlers<AcceptedPipe&> accept_handlers_;
+    bool* destroyed_ = nullptr;
+    std::size_t size_ = 0;
+    HandlerId last_handler_ = 0;
+};
+
+}  // namespace rejoin::inline v0_1
+
+#include <utility>
+
+namespace rejoin::inline v0_1 {
+
+/// An event source whose network is what the program says it is: for tests, the users' own included. Belongs to the loop's thread.
+class Scripted {
+public:
+    explicit Scripted(Loop&) {}
+    /// The one of this loop, made when first asked for. Lives as long as the loop.
+    static Scripted& of(Loop& loop) { return loop.service<Scripted>(); }
+
+    const NetworkState& state() const { return state_; }
+    /// Tells `observer` of every change from now on, until it is unlinked or destroyed.
+    void observe(NetworkObserver& observer) { feed_.add(observer); }
+    Error error() const { return {}; }
+
+    /// The network looks like this from now on; before this returns, the observers have been told what that changes. Called from an
+    /// observer, it takes effect when all have been told of the change under way, and the last call of several counts.
+    void set(NetworkState&& state) {
+        next_ = std::move(state);
+        next_.known = pending_ = true;
+        if (publishing_) return;
+        publishing_ = true;
+        while (std::exchange(pending_, false)) {
+            before_ = std::move(state_);
+            state_ = std::move(next_);
+            feed_.publish(before_, state_);
+        }
+        publishing_ = false;
+    }
+
+private:
+    NetworkState state_, before_, next_;
+    ChangeFeed feed_;
+    bool pending_ = false, publishing_ = false;
+};
+
+}  // namespace rejoin::inline v0_1
