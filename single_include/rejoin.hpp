@@ -1619,15 +1619,9 @@ inline bool decode_route(Bytes body, std::endian order, Route& to) {
     return true;
 }
 
-}  // namespace detail
-
-/// Reads every message of one netlink datagram, whose numbers are in `order` (the kernel's own), and calls `sink(const NetlinkUpdate&)`
-/// for each that concerns us; of all others only the length is looked at. Skipped are: other message types, interfaces seen as bridge
-/// ports (their family is not AF_UNSPEC, and "removed" means from the bridge), addresses and routes of other families, unknown
-/// attributes, and what nested ones contain. `malformed`: a message or attribute is shorter than it must be, or longer than what holds
-/// it, or an address is missing or of the wrong size; what stood before has been delivered. Reads nothing outside `datagram`.
-template <class Sink>
-Result<void> decode_netlink(Bytes datagram, std::endian order, Sink&& sink) {
+/// Takes messages from the front of `datagram` up to and with the next one that concerns us: true, and `update` is what it says. False
+/// when there is none.
+inline Result<bool> next_update(Bytes& datagram, std::endian order, NetlinkUpdate& update) {
     using namespace rtnetlink;
     using Kind = NetlinkUpdate::Kind;
     while (!datagram.empty()) {
@@ -1640,7 +1634,7 @@ Result<void> decode_netlink(Bytes datagram, std::endian order, Sink&& sink) {
         const std::size_t next = (size + 3) & ~std::size_t{3};
         datagram = datagram.subspan(next < datagram.size() ? next : datagram.size());
 
-        NetlinkUpdate update;
+        update = {};
         update.sequence = load<std::uint32_t>(body.data() - 8, order);
         update.interrupted = (flags & nlm_f_dump_intr) != 0;
         // The family, where there is one; it decides whether the rest of the message is ours to judge.
@@ -1652,18 +1646,18 @@ Result<void> decode_netlink(Bytes datagram, std::endian order, Sink&& sink) {
             case rtm_dellink:
                 if (family != af_unspec) continue;
                 update.kind = type == rtm_newlink ? Kind::interface_is : Kind::interface_gone;
-                whole = body.size() >= ifinfomsg_size && detail::decode_link(body, order, update.interface_);
+                whole = body.size() >= ifinfomsg_size && decode_link(body, order, update.interface_);
                 break;
             case rtm_newaddr:
             case rtm_deladdr:
                 if (foreign) continue;
                 update.kind = type == rtm_newaddr ? Kind::address_is : Kind::address_gone;
-                whole = body.size() >= ifaddrmsg_size && detail::decode_address(body, order, update.address);
+                whole = body.size() >= ifaddrmsg_size && decode_address(body, order, update.address);
                 break;
             case rtm_newroute:
                 if (foreign) continue;
                 update.kind = Kind::route_is;
-                whole = body.size() >= rtmsg_size && detail::decode_route(body, order, update.route);
+                whole = body.size() >= rtmsg_size && decode_route(body, order, update.route);
                 break;
             case rtm_delroute:
             case rtm_newrule:
@@ -1680,9 +1674,26 @@ Result<void> decode_netlink(Bytes datagram, std::endian order, Sink&& sink) {
                 continue;
         }
         if (!whole) return Errc::malformed;
+        return true;
+    }
+    return false;
+}
+
+}  // namespace detail
+
+/// Reads every message of one netlink datagram, whose numbers are in `order` (the kernel's own), and calls `sink(const NetlinkUpdate&)`
+/// for each that concerns us; of all others only the length is looked at. Skipped are: other message types, interfaces seen as bridge
+/// ports (their family is not AF_UNSPEC, and "removed" means from the bridge), addresses and routes of other families, unknown
+/// attributes, and what nested ones contain. `malformed`: a message or attribute is shorter than it must be, or longer than what holds
+/// it, or an address is missing or of the wrong size; what stood before has been delivered. Reads nothing outside `datagram`.
+template <class Sink>
+Result<void> decode_netlink(Bytes datagram, std::endian order, Sink&& sink) {
+    for (NetlinkUpdate update;;) {
+        auto more = detail::next_update(datagram, order, update);
+        if (!more) return more.error();
+        if (!*more) return {};
         sink(static_cast<const NetlinkUpdate&>(update));
     }
-    return {};
 }
 
 /// A request to the kernel, ready to be sent.

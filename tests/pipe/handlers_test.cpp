@@ -7,7 +7,22 @@
 
 namespace {
 
-enum class Do { nothing, destroy_own, destroy_other, close, abort, send, connect, release, remove_self, remove_other, add, pause, end };
+enum class Do {
+    nothing,
+    destroy_own,
+    destroy_other,
+    close,
+    abort,
+    send,
+    connect,
+    release,
+    remove_self,
+    remove_other,
+    add,
+    pause,
+    link,
+    end
+};
 
 const char* name(PipeState state) {
     static constexpr const char* names[] = {"idle", "connecting", "connected", "interrupted", "closing", "closed"};
@@ -53,9 +68,10 @@ struct Story {
             CHECK(removed.count({p, ids->other[kind]}) == 0);
             CHECK(gone.count(p) == 0);
         };
-        ids->self[0] = pipe.on_receive([=, this](Bytes bytes) {
+        ids->self[0] = pipe.on_receive([=, this, kept = std::string(100, 'k')](Bytes bytes) {
             if (side == "server ") static_cast<void>(p->send(bytes));
             self(0, p->state() == PipeState::closing ? "receive closing" : "receive");
+            CHECK(kept == std::string(100, 'k'));  // even when the handler, or its pipe, is gone
         });
         ids->self[1] = pipe.on_state([=, this](PipeState state, const Failure&) {
             if (state == PipeState::closed && p == accepted) accepted = nullptr;
@@ -147,6 +163,12 @@ struct Story {
                 else
                     pipe.resume();
                 break;
+            case Do::link: {
+                auto linked = pipe.link(bystander.emplace(loop, options.pipe));
+                CHECK(linked.error() == (state >= PipeState::closing ? Errc::invalid_state : Errc::ok));
+                loop.after(Duration(), [this] { bystander.reset(); });  // whose end ends the other
+                break;
+            }
             default:
                 break;
         }
@@ -213,6 +235,7 @@ struct Story {
     typename Server::Options options = quick_listener<Server>();
     std::unique_ptr<Server> server;
     std::optional<Middle> middle;
+    std::optional<Client> bystander;
     std::unique_ptr<Client> client;
     Client* accepted = nullptr;
     int changes = 0;
