@@ -68,7 +68,7 @@ struct Story {
             CHECK(removed.count({p, ids->other[kind]}) == 0);
             CHECK(gone.count(p) == 0);
         };
-        ids->self[0] = pipe.on_receive([=, this, kept = std::string(100, 'k')](Bytes bytes) {
+        ids->self[0] = pipe.on_receive([=, kept = std::string(100, 'k')](Bytes bytes) {
             if (side == "server ") static_cast<void>(p->send(bytes));
             self(0, p->state() == PipeState::closing ? "receive closing" : "receive");
             CHECK(kept == std::string(100, 'k'));  // even when the handler, or its pipe, is gone
