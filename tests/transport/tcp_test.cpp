@@ -133,7 +133,10 @@ int wake_ups(Loop& loop) {
     bool over = false;
     int n = 0;
     loop.after(ms(50), [&] { over = true; });
-    for (; !over; ++n) REQUIRE(loop.run_once());
+    while (!over) {
+        REQUIRE(loop.run_once());
+        ++n;
+    }
     return n;
 }
 
@@ -526,8 +529,10 @@ TEST_CASE("Without descriptors an acceptor waits, without spinning, and goes on 
         ::getrusage(RUSAGE_SELF, &before);
         bool over = false;
         loop.after(ms(1000), [&] { over = true; });
-        for (; !over; ++turns)
+        while (!over) {
             if (!loop.run_once()) fail(3);
+            ++turns;
+        }
         ::getrusage(RUSAGE_SELF, &after);
         if (!a.sockets.empty()) fail(4);
         if (turns > 20) fail(5);  // it looks again ten times a second
