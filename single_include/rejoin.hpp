@@ -4762,6 +4762,32 @@ public:
             if (errno != EINTR) return last_error();
         }
     }
+    /// Sends one datagram from a UDP socket, whole or not at all. `would_block`: the system has no room for it now.
+    Result<void> send_to(Bytes datagram, const IpAddress& ip, std::uint16_t port) {
+        SocketAddress to(ip, port);
+        for (;;) {
+            if (::sendto(fd_, datagram.data(), datagram.size(), MSG_NOSIGNAL, to.get(), to.size()) >= 0) return {};
+            if (errno != EINTR) return last_error();
+        }
+    }
+    /// Takes one datagram, and says whom it is from; it may be empty. One that does not fit is `too_large`, and gone.
+    Result<std::size_t> receive_from(MutableBytes to, Endpoint& from) {
+        SocketAddress sender;
+        iovec room{to.data(), to.size()};
+        msghdr message{};
+        message.msg_iov = &room;
+        message.msg_iovlen = 1;
+        for (;;) {
+            message.msg_name = sender.get();
+            message.msg_namelen = sizeof sender;
+            const ssize_t n = ::recvmsg(fd_, &message, 0);
+            if (n < 0 && errno == EINTR) continue;
+            if (n < 0) return last_error();
+            from = sender.endpoint();
+            if ((message.msg_flags & MSG_TRUNC) != 0) return Errc::too_large;
+            return static_cast<std::size_t>(n);
+        }
+    }
     /// Ends the sending direction; the peer reads the end of the stream after everything that was sent.
     Result<void> shutdown_send() { return result(::shutdown(fd_, SHUT_WR)); }
 
@@ -4809,6 +4835,19 @@ private:
         const sockaddr* get() const { return reinterpret_cast<const sockaddr*>(&v6); }
         sockaddr* get() { return reinterpret_cast<sockaddr*>(&v6); }
         socklen_t size() const { return v6.sin6_family == AF_INET ? sizeof v4 : sizeof v6; }
+        Endpoint endpoint() const {
+            IpAddress ip;
+            if (v6.sin6_family == AF_INET) {
+                ip.family = Family::v4;
+                std::memcpy(ip.bytes, &v4.sin_addr, 4);
+                return {ip, ntohs(v4.sin_port)};
+            }
+            if (v6.sin6_family != AF_INET6) return {};
+            std::memcpy(ip.bytes, &v6.sin6_addr, 16);
+            ip.family = Family::v6;
+            ip.scope = v6.sin6_scope_id;
+            return {ip, ntohs(v6.sin6_port)};
+        }
         union {
             sockaddr_in6 v6{};
             sockaddr_in v4;
@@ -4841,17 +4880,7 @@ private:
         SocketAddress from;
         socklen_t size = sizeof from;
         if (get(fd_, from.get(), &size) != 0) return {};
-        IpAddress ip;
-        if (from.v6.sin6_family == AF_INET) {
-            ip.family = Family::v4;
-            std::memcpy(ip.bytes, &from.v4.sin_addr, 4);
-            return {ip, ntohs(from.v4.sin_port)};
-        }
-        if (from.v6.sin6_family != AF_INET6) return {};
-        std::memcpy(ip.bytes, &from.v6.sin6_addr, 16);
-        ip.family = Family::v6;
-        ip.scope = from.v6.sin6_scope_id;
-        return {ip, ntohs(from.v6.sin6_port)};
+        return from.endpoint();
     }
 
     Handle fd_ = -1;

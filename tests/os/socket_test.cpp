@@ -131,6 +131,35 @@ TEST_CASE("Both families carry bytes, and both ends know who they are") {
     CHECK(read(pair.client) == "back end");
 }
 
+TEST_CASE("Datagrams go whole, and tell whom they are from") {
+    const Family family = GENERATE(Family::v4, Family::v6);
+    Socket a = std::move(*Socket::udp(family)), b = std::move(*Socket::udp(family));
+    REQUIRE(a.bind(loopback(family), 0));
+    REQUIRE(b.bind(loopback(family), 0));
+    std::byte buffer[8];
+    Endpoint from;
+    CHECK(a.receive_from(buffer, from).error() == Errc::would_block);
+    CHECK_FALSE(from.valid());
+    REQUIRE(a.send_to({}, loopback(family), 9));  // takes its port now at the latest
+    REQUIRE(b.send_to({}, loopback(family), 9));
+    const auto send = [&](TextView text) {
+        REQUIRE(a.send_to(text.bytes(), loopback(family), b.local_endpoint().port()));
+        REQUIRE(wait_for(b, POLLIN));
+        from = {};
+        return b.receive_from(buffer, from);
+    };
+    CHECK(*send("whole") == 5);
+    CHECK(from == a.local_endpoint());
+    CHECK(TextView(reinterpret_cast<const char*>(buffer), 5) == "whole");
+    CHECK(*send("") == 0);
+    CHECK(from == a.local_endpoint());
+    CHECK(*send("eight to") == 8);
+    CHECK(send("more than eight").error() == Errc::too_large);
+    CHECK(b.receive_from(buffer, from).error() == Errc::would_block);
+    CHECK(a.send_to({}, loopback(family == Family::v4 ? Family::v6 : Family::v4), 9).error().domain() == Error::Domain::system);
+    CHECK(Socket().send_to({}, loopback(family), 9).error() == Error::system(EBADF));
+}
+
 TEST_CASE("A socket that is not connected has no endpoints to tell") {
     Socket socket = std::move(*Socket::tcp(Family::v4));
     CHECK_FALSE(socket.peer_endpoint().valid());
