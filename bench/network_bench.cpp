@@ -99,6 +99,7 @@ int netlink_socket(unsigned groups) {
 
 struct Handler {
     void hear(const NetworkChange& change) {
+        if (!change.early) return;
         if (change.kind == Kind::interface_down && change.interface_name == TextView("v0")) report.down_at = clock_ns(CLOCK_MONOTONIC);
         if (change.kind == Kind::route_changed || change.kind == Kind::route_added) ++report.default_changes;
     }

@@ -17,30 +17,29 @@ class FlagFile {
 public:
     static inline std::string path;
 
-    explicit FlagFile(rejoin::Loop& loop) : look_again_(loop, rejoin::Delegate<void()>::to<&FlagFile::look>(this)) { look(); }
+    explicit FlagFile(rejoin::Loop& loop) : feed_(loop), look_again_(loop, rejoin::Delegate<void()>::to<&FlagFile::look>(this)) { look(); }
     static FlagFile& of(rejoin::Loop& loop) { return loop.service<FlagFile>(); }
 
-    const rejoin::NetworkState& state() const { return state_; }
-    void observe(rejoin::NetworkObserver& observer) { feed_.add(observer); }
+    const rejoin::NetworkState& state() const { return feed_.state(); }
+    void observe(rejoin::NetworkObserver& observer) { feed_.observe(observer); }
 
 private:
     void look() {
         std::string word;
         std::ifstream(path) >> word;
-        rejoin::NetworkState before;
-        before.copy_from(state_);
+        rejoin::NetworkState* const state = feed_.edit();
+        if (state == nullptr) return;
         rejoin::Interface link;
         link.index = 1;
         link.name = rejoin::TextView("link");
         link.up = link.carrier = word != "offline";
-        state_.put(link);
-        state_.route[0] = {link.running(), link.running() ? link.index : 0, {}, {}};
-        state_.known = true;
-        feed_.publish(before, state_);  // finds the differences, and tells of them
+        state->put(link);
+        state->route[0] = {link.running(), link.running() ? link.index : 0, {}, {}};
+        state->known = true;
+        feed_.publish();  // finds the differences, and tells of them
         look_again_.after(rejoin::Duration::milliseconds(20));
     }
 
-    rejoin::NetworkState state_;
     rejoin::ChangeFeed feed_;
     rejoin::Loop::Timer look_again_;
 };

@@ -37,6 +37,9 @@ inline Description describe(PipeState state, const Failure& why) {
     return text;
 }
 
+/// When a handler hears of a change of the network: when it has held for `ChangeFeed::settle_time`, or as soon as it is noticed.
+enum class Notice : std::uint8_t { settled, at_once };
+
 /// What a pipe has done so far in its present conversation, or in the last one.
 struct Statistics {
     std::uint64_t bytes_sent = 0;            ///< of the stream, queued by `send`
@@ -137,14 +140,17 @@ public:
     HandlerId on_receive(Function<void(Bytes)> handler) { return add(receive_handlers_, std::move(handler)); }
     /// The state changed, or, while connecting or interrupted, an attempt failed in another way than the last one.
     HandlerId on_state(Function<void(PipeState, const Failure&)> handler) { return add(state_handlers_, std::move(handler)); }
-    /// The host's network changed, whether or not it concerns this pipe.
-    HandlerId on_network_change(Function<void(const NetworkChange&)> handler) { return add(network_handlers_, std::move(handler)); }
+    /// The host's network changed, whether or not it concerns this pipe. `Notice::settled`: the change has held for a second; what cancels
+    /// itself is not told. `Notice::at_once`: as soon as it is noticed. (The pipe itself acts at once.)
+    HandlerId on_network_change(Function<void(const NetworkChange&)> handler, Notice notice = Notice::settled) {
+        return add(notice == Notice::settled ? network_handlers_ : early_network_handlers_, std::move(handler));
+    }
     /// After `send` was refused with `would_block`: there is room again.
     HandlerId on_drained(Function<void()> handler) { return add(drained_handlers_, std::move(handler)); }
     /// Takes a handler away; false when there is none of that id.
     bool remove_handler(HandlerId id) {
-        return id != 0 &&
-               (receive_handlers_.remove(id) || state_handlers_.remove(id) || network_handlers_.remove(id) || drained_handlers_.remove(id));
+        return id != 0 && (receive_handlers_.remove(id) || state_handlers_.remove(id) || network_handlers_.remove(id) ||
+                           early_network_handlers_.remove(id) || drained_handlers_.remove(id));
     }
 
     // ---- Opening.
@@ -495,12 +501,6 @@ private:
         const TimePoint now = loop_.now();
         if (connection_ == nullptr && now - (interrupted_at_ == TimePoint() ? started_at_ : interrupted_at_) >= options_->give_up_after)
             return static_cast<void>(fail(last_failure_ ? last_failure_ : classify(Errc::timed_out, Stage::connecting)));
-        if constexpr (!survives)
-            if (connection_ != nullptr) {  // its address was missing a moment ago
-                const std::uint32_t over = events_.state().interface_of(connection_->local_endpoint().ip());
-                if (over == 0) broken(Errc::address_lost);
-                return;
-            }
         if (!patient && name_ != nullptr && name_->query.busy()) {
             name_->query.cancel();
             return static_cast<void>(recover(classify(Errc::timed_out, Stage::resolving)));
@@ -708,9 +708,16 @@ private:
     }
 
     void network_changed(const NetworkChange& change) {
-        if (!network_handlers_(change)) return;
+        if (change.early && !early_network_handlers_(change)) return;
+        if (change.settled && !network_handlers_(change)) return;
         if (state_ == PipeState::idle || state_ == PipeState::closed) return;
-        const bool hit = connection_ != nullptr && change.major && change.affects(connection_->local_endpoint().ip());
+        const bool hit =
+            connection_ != nullptr && change.major && change.affects(connection_->local_endpoint().ip(), connection_->peer_endpoint().ip());
+        if constexpr (!survives)
+            // Nothing can be started beside it: given up when it is certain that its address is gone.
+            if (hit && change.settled && change.after->interface_of(connection_->local_endpoint().ip()) == 0)
+                return static_cast<void>(broken(Errc::address_lost));
+        if (!change.early) return;
         if constexpr (survives) {
             if (owner_ != nullptr) {
                 // The other side does the connecting; a probe tells soon whether this connection still is one.
@@ -724,9 +731,6 @@ private:
                 kick_.schedule();
                 return;
             }
-        } else {
-            // An address that comes back within a second costs nothing.
-            if (hit) return static_cast<void>(retry_.after(Duration::seconds(1)));
         }
         const bool content = connection_ != nullptr && attempts_ == nullptr && !parked_ && !retry_.armed();
         if (!change.may_help() || start_due_ || (name_ != nullptr && name_->query.busy()) || content) return;
@@ -1033,7 +1037,7 @@ private:
     NetworkObserver observer_;
     Handlers<Bytes> receive_handlers_;
     Handlers<PipeState, const Failure&> state_handlers_;
-    Handlers<const NetworkChange&> network_handlers_;
+    Handlers<const NetworkChange&> network_handlers_, early_network_handlers_;
     Handlers<> drained_handlers_;
     TimePoint started_at_;
     TimePoint interrupted_at_;  // zero while there is a connection, and before the first

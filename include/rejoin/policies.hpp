@@ -16,8 +16,9 @@ namespace rejoin::inline v0_1 {
 ///
 ///     static E& of(Loop&)                     the loop's one; `loop.service<E>()` makes it as `E(loop)` when first asked for
 ///     const NetworkState& state() const       now; empty and not `known` where it has not looked
-///     void observe(NetworkObserver&)          tells the observer of every change from now on, on the loop's thread, until it is unlinked;
-///                                             `ChangeFeed` does it. After `state()` has changed, never inside `of` or `observe`.
+///     void observe(NetworkObserver&)          tells the observer of every change from now on, on the loop's thread, until it is unlinked:
+///                                             early and, when it has held, as settled. `ChangeFeed` does it. After `state()` has changed,
+///                                             never inside `of` or `observe`.
 template <class E>
 concept EventSource = requires(E& source, const E& seen, Loop& loop, NetworkObserver& observer) {
     { E::of(loop) } -> std::same_as<E&>;

@@ -37,7 +37,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         diff(before, after, [&](const NetworkChange& change) {
             ++changes;
             expect(!describe(change).empty());
-            for (const InterfaceAddress& address : before.addresses) change.affects(address.ip);
+            for (const InterfaceAddress& address : before.addresses) change.affects(address.ip, address.ip);
         });
         // Every interface and address can change in so many ways at once, and the routes and what follows from them in five.
         expect(changes <=

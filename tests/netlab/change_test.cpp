@@ -23,9 +23,11 @@ TEST_CASE("changes of the host's network reach the handlers of a pipe as they ha
     rejoin::Loop loop;
     rejoin::ResumablePipe pipe{loop};
     std::vector<Seen> seen;
-    pipe.on_network_change([&](const NetworkChange& change) {
-        seen.push_back({change.kind, change.interface_name.c_str(), change.address, change.gateway, change.major});
-    });
+    pipe.on_network_change(
+        [&](const NetworkChange& change) {
+            seen.push_back({change.kind, change.interface_name.c_str(), change.address, change.gateway, change.major});
+        },
+        rejoin::Notice::at_once);
     const auto happens = [&](Host host, const std::string& commands) {
         seen.clear();
         meanwhile(loop, [&] { lab.in(host, commands); });

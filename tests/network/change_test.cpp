@@ -34,6 +34,8 @@ NetworkState laptop() {
     return state;
 }
 
+const IpAddress far_away = IpAddress::v4(203, 0, 113, 9);
+
 std::vector<NetworkChange> changes(const NetworkState& before, const NetworkState& after) {
     std::vector<NetworkChange> all;
     diff(before, after, [&](const NetworkChange& change) { all.push_back(change); });
@@ -369,18 +371,18 @@ TEST_CASE("affects: which connections a change hits") {
                 bool expected = false;
                 for (const IpAddress& hit : row.hit[i]) expected = expected || hit == local;
                 INFO(describe(all[i]).c_str() << " " << to_text(local).c_str());
-                CHECK(all[i].affects(local) == expected);
+                CHECK(all[i].affects(local, far_away) == expected);
             }
     }
     SECTION("the route comes back: nothing is hit; and without states nobody can say") {
         NetworkState lost = laptop();
         lost.route[0] = {};
         const NetworkState back = laptop();
-        for (const NetworkChange& change : changes(lost, back)) CHECK_FALSE(change.affects(wire4));
+        for (const NetworkChange& change : changes(lost, back)) CHECK_FALSE(change.affects(wire4, far_away));
         NetworkChange alone;
         alone.kind = Kind::address_removed;
         alone.address = wire4;
-        CHECK_FALSE(alone.affects(wire4));
+        CHECK_FALSE(alone.affects(wire4, far_away));
     }
 }
 
@@ -392,4 +394,108 @@ TEST_CASE("may_help: the changes after which another attempt may go better") {
     broken.route[0] = broken.route[1] = {};
     for (const NetworkChange& change : changes(whole, broken)) CHECK_FALSE(change.may_help());
     for (const NetworkChange& change : changes(broken, whole)) CHECK(change.may_help());
+}
+
+TEST_CASE("affects: a peer on the link needs no route") {
+    const IpAddress wire4 = ip("192.0.2.7"), wire6 = ip("2001:db8::7");
+    const NetworkState whole = laptop();
+    NetworkState moved = laptop();
+    moved.route[0] = {true, 3, {}, {}};
+    moved.route[1] = {};
+    for (const NetworkChange& change : changes(whole, moved)) {
+        INFO(describe(change).c_str());
+        CHECK_FALSE(change.affects(wire4, ip("192.0.2.200")));
+        CHECK_FALSE(change.affects(wire4, ip("::ffff:192.0.2.200")));
+        CHECK_FALSE(change.affects(wire6, ip("2001:db8::abcd")));
+        CHECK(change.affects(change.family == Family::v6 ? wire6 : wire4, far_away));
+    }
+    NetworkState gone = laptop();
+    gone.remove({2, wire4, 24});
+    CHECK(changes(whole, gone)[0].affects(wire4, ip("192.0.2.200")));
+}
+
+TEST_CASE("affects: a sleep, and another external address") {
+    const NetworkState state = laptop();
+    NetworkChange change;
+    change.before = change.after = &state;
+    change.kind = Kind::woke;
+    change.major = true;
+    CHECK(change.affects(ip("192.0.2.7"), ip("192.0.2.200")));
+    CHECK(change.affects(ip("198.51.100.7"), far_away));
+    CHECK_FALSE(change.affects(ip("127.0.0.1"), ip("127.0.0.1")));
+    CHECK(change.may_help());
+
+    change.kind = Kind::external_address_changed;
+    change.family = Family::v4;
+    change.interface_index = 2;
+    change.address = ip("203.0.113.1");
+    CHECK(change.affects(ip("192.0.2.7"), far_away));
+    CHECK_FALSE(change.affects(ip("192.0.2.7"), ip("192.0.2.200")));
+    CHECK_FALSE(change.affects(ip("2001:db8::7"), far_away));
+    CHECK_FALSE(change.affects(ip("198.51.100.7"), far_away));
+    CHECK(describe(change) == TextView("IPv4 is seen from outside as 203.0.113.1."));
+    change.old_address = ip("203.0.113.2");
+    CHECK(describe(change) == TextView("IPv4 is seen from outside as 203.0.113.1; it was 203.0.113.2."));
+    change.servers_disagree = true;
+    CHECK(describe(change) == TextView("IPv4 looks different to each server; to one it is now 203.0.113.1; it was 203.0.113.2."));
+    change.address = {};
+    CHECK(describe(change) == TextView("IPv4 has no known external address any more."));
+}
+
+TEST_CASE("on_link: the prefixes of an interface's addresses") {
+    NetworkState state = laptop();
+    REQUIRE(state.put(InterfaceAddress{3, ip("10.0.0.1"), 9}));
+    REQUIRE(state.put(InterfaceAddress{3, ip("10.200.0.1"), 32}));
+    REQUIRE(state.put(InterfaceAddress{3, ip("2001:db8:1::1"), 128}));
+    CHECK(state.on_link(2, ip("192.0.2.255")));
+    CHECK_FALSE(state.on_link(2, ip("192.0.3.0")));
+    CHECK_FALSE(state.on_link(3, ip("192.0.2.255")));
+    CHECK(state.on_link(3, ip("10.127.255.255")));
+    CHECK_FALSE(state.on_link(3, ip("10.128.0.0")));
+    CHECK(state.on_link(3, ip("10.200.0.1")));
+    CHECK_FALSE(state.on_link(3, ip("10.200.0.2")));
+    CHECK(state.on_link(3, ip("2001:db8:1::1")));
+    CHECK_FALSE(state.on_link(3, ip("2001:db8:1::2")));
+    CHECK_FALSE(state.on_link(2, {}));
+    REQUIRE(state.put(InterfaceAddress{3, ip("10.0.0.2"), 255}));  // nonsense is in no prefix
+    CHECK_FALSE(state.on_link(3, ip("10.200.0.3")));
+}
+
+TEST_CASE("diff: name servers, and their order") {
+    const auto with = [](std::initializer_list<const char*> servers) {
+        NetworkState state = laptop();
+        for (const char* server : servers) REQUIRE(state.dns_servers.push(ip(server)));
+        return state;
+    };
+    const NetworkState none = with({}), one = with({"192.0.2.53"}), two = with({"192.0.2.53", "2001:db8::53"}),
+                       turned = with({"2001:db8::53", "192.0.2.53"});
+    CHECK(changes(two, two).empty());
+    CHECK(kinds(changes(one, two)) == std::vector{Kind::dns_changed});
+    CHECK(kinds(changes(two, turned)) == std::vector{Kind::dns_changed});
+    CHECK_FALSE(changes(two, turned)[0].major);
+    CHECK(changes(two, turned)[0].may_help());
+    CHECK(describe(changes(two, turned)[0]) == TextView("Names are now looked up at 2001:db8::53, 192.0.2.53."));
+    CHECK(describe(changes(one, none)[0]) == TextView("No name server is known any more."));
+    NetworkState copy;
+    REQUIRE(copy.copy_from(two));
+    CHECK(changes(copy, two).empty());
+}
+
+TEST_CASE("diff: interfaces of the system's own are noise, unless the internet is reached over them") {
+    NetworkState before = laptop(), after = laptop();
+    Interface awdl = interface_of(7, "awdl0");
+    awdl.noise = true;
+    REQUIRE(before.put(awdl));
+    REQUIRE(before.put(InterfaceAddress{7, ip("10.7.0.1"), 24}));
+    auto all = changes(before, after);
+    REQUIRE(kinds(all) == std::vector{Kind::interface_removed, Kind::address_removed});
+    for (const NetworkChange& change : all) {
+        CHECK(change.noise);
+        CHECK_FALSE(change.major);
+    }
+    before.route[0] = {true, 7, {}, ip("10.7.0.1")};  // a private network's tunnel
+    all = changes(before, after);
+    CHECK_FALSE(all[0].noise);
+    CHECK(all[0].major);
+    for (const NetworkChange& change : changes(laptop(), NetworkState())) CHECK_FALSE(change.noise);
 }

@@ -68,7 +68,9 @@ struct Heard {
 struct Watcher {
     Watcher() { network.observe(observer); }
     void hear(const NetworkChange& change) {
-        heard.push_back({change.kind, change.interface_name.c_str(), change.major, change.affects(v0_address), describe(change).c_str()});
+        if (!change.early) return;
+        heard.push_back(
+            {change.kind, change.interface_name.c_str(), change.major, change.affects(v0_address, {}), describe(change).c_str()});
     }
     // Runs the loop until it is so. Gives up after a time that no correct run needs.
     template <class Condition>

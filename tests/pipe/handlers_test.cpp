@@ -77,11 +77,12 @@ struct Story {
             if (state == PipeState::closed && p == accepted) accepted = nullptr;
             self(1, name(state));
         });
-        ids->self[2] = pipe.on_network_change([=](const NetworkChange&) { self(2, std::string("network ") + name(p->state())); });
+        ids->self[2] =
+            pipe.on_network_change([=](const NetworkChange&) { self(2, std::string("network ") + name(p->state())); }, Notice::at_once);
         ids->self[3] = pipe.on_drained([=] { self(3, "drained"); });
         ids->other[0] = pipe.on_receive([=](Bytes) { other(0); });
         ids->other[1] = pipe.on_state([=](PipeState, const Failure&) { other(1); });
-        ids->other[2] = pipe.on_network_change([=](const NetworkChange&) { other(2); });
+        ids->other[2] = pipe.on_network_change([=](const NetworkChange&) { other(2); }, Notice::at_once);
         ids->other[3] = pipe.on_drained([=] { other(3); });
     }
 

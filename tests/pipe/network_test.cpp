@@ -331,6 +331,50 @@ TEST_CASE("An address that comes back within a second costs a plain conversation
     REQUIRE(until(loop, [&] { return server_heard.bytes == "as before"; }));
 }
 
+TEST_CASE("A handler of settled changes hears only of what holds, and may destroy its pipe") {
+    Connected<Resuming> c;
+    std::optional<Resuming> other(std::in_place, c.loop);
+    std::vector<Kind> settled, after;
+    c.pipe.on_network_change([&](const NetworkChange& change) {
+        CHECK(change.settled);
+        settled.push_back(change.kind);
+    });
+    other->on_network_change([&, kept = std::string(100, 'k')](const NetworkChange&) {
+        other.reset();
+        CHECK(kept == std::string(100, 'k'));
+    });
+    const auto late = c.pipe.on_network_change([&](const NetworkChange&) { after.push_back(Kind::woke); });
+    REQUIRE(late != 0);
+    CHECK(c.pipe.remove_handler(late));
+    for (int i = 0; i < 100; ++i) {
+        c.script.set(network(true, {"127.0.0.1", "192.0.2.1"}));
+        c.script.set(network(true, {"127.0.0.1"}));
+    }
+    c.script.set(network(true, {"127.0.0.1", "192.0.2.2"}));
+    CHECK(c.heard.changes.size() >= 300);
+    CHECK(settled.empty());
+    REQUIRE(until(c.loop, [&] { return !settled.empty(); }));
+    CHECK(settled == std::vector{Kind::address_added, Kind::address_usable});
+    CHECK_FALSE(other);
+    CHECK(after.empty());
+    CHECK(c.middle->connections == 1);
+}
+
+TEST_CASE("A sleep is told once, to both kinds of handlers, and does not touch connections of loopback") {
+    Connected<Resuming> c;
+    std::vector<bool> told;
+    c.pipe.on_network_change([&](const NetworkChange& change) { told.push_back(change.early && change.settled); });
+    c.pipe.on_network_change([&](const NetworkChange& change) { told.push_back(change.early && change.settled); }, Notice::at_once);
+    NetworkChange woke;
+    woke.kind = Kind::woke;
+    woke.major = true;
+    c.script.tell(woke);
+    CHECK(told == std::vector{true, true});
+    static_cast<void>(c.loop.run_for(ms(20)));
+    CHECK(c.echoes("as before"));
+    CHECK(c.middle->connections == 1);
+}
+
 TEST_CASE("A pipe tells of the network in every state, and what it looks like") {
     Loop loop;
     Scripted& script = Scripted::of(loop);

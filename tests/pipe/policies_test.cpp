@@ -16,24 +16,23 @@ namespace {
 
 class Switch {
 public:
-    explicit Switch(Loop&) {}
+    explicit Switch(Loop& loop) : feed_(loop) {}
     static Switch& of(Loop& loop) { return loop.service<Switch>(); }
-    const NetworkState& state() const { return state_; }
+    const NetworkState& state() const { return feed_.state(); }
     void observe(NetworkObserver& observer) {
         ++observers;
-        feed_.add(observer);
+        feed_.observe(observer);
     }
     void turn(bool on) {
-        NetworkState before;
-        REQUIRE(before.copy_from(state_));
-        state_.known = true;
-        state_.route[0] = {on, on ? 7u : 0u, {}, {}};
-        feed_.publish(before, state_);
+        NetworkState* const state = feed_.edit();
+        REQUIRE(state != nullptr);
+        state->known = true;
+        state->route[0] = {on, on ? 7u : 0u, {}, {}};
+        feed_.publish();
     }
     int observers = 0;
 
 private:
-    NetworkState state_;
     ChangeFeed feed_;
 };
 static_assert(EventSource<Switch>);
@@ -181,7 +180,7 @@ TEST_CASE("an event source of one's own tells the pipe of the network") {
     CHECK(f.network.observers == 1);
     CHECK(&f.pipe.network() == &f.network.state());
     std::vector<NetworkChange::Kind> heard;
-    f.pipe.on_network_change([&](const NetworkChange& change) { heard.push_back(change.kind); });
+    f.pipe.on_network_change([&](const NetworkChange& change) { heard.push_back(change.kind); }, Notice::at_once);
     f.network.turn(true);
     CHECK(heard == std::vector{NetworkChange::Kind::route_added, NetworkChange::Kind::connectivity_regained});
     CHECK(f.pipe.network().connected());

@@ -52,7 +52,7 @@ struct Heard {
         });
         pipe.on_receive([this](Bytes b) { bytes += text(b); });
         pipe.on_drained([this] { ++drained; });
-        pipe.on_network_change([this](const NetworkChange& change) { changes.push_back(change.kind); });
+        pipe.on_network_change([this](const NetworkChange& change) { changes.push_back(change.kind); }, Notice::at_once);
     }
     bool is(PipeState state) const { return !states.empty() && states.back() == state; }
     int times(PipeState state) const { return static_cast<int>(std::count(states.begin(), states.end(), state)); }

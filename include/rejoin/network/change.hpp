@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include <rejoin/core/time.hpp>
 #include <rejoin/network/state.hpp>
 
 namespace rejoin::inline v0_1 {
@@ -24,9 +25,18 @@ struct NetworkChange {
         active_interface_changed,  ///< another interface leads to the internet
         connectivity_lost,         ///< no route to the internet is left, by either family
         connectivity_regained,     ///< the first route to the internet is there
+        dns_changed,               ///< the name servers, or their order
+        external_address_changed,  ///< the address that the internet sees, for `family`: `ExternalAddress` tells
+        woke,                      ///< the host was suspended, for `slept`
     };
 
     Kind kind = Kind::interface_added;
+    /// Told as soon as it was noticed: what comes next may undo it.
+    bool early = false;
+    /// Told because it has held for `ChangeFeed::settle_time`.
+    bool settled = false;
+    /// It concerns only an interface that the system keeps for its own ends, over which no route to the internet leads.
+    bool noise = false;
     /// Existing connections are probably dead or on the wrong path. Not so for a loss that touches link-local addresses alone, as
     /// containers that come and go make many. A connection asks `affects`.
     bool major = false;
@@ -35,15 +45,22 @@ struct NetworkChange {
     Text<15> interface_name;
     IpAddress address;  ///< the address in question; for routes the source address
     IpAddress gateway;  ///< for routes
+    /// Of `external_address_changed`: the address before (of family `none`: not known), and who said what it is now.
+    IpAddress old_address;
+    IpAddress server;
+    std::uint16_t server_port = 0;
+    /// Of `external_address_changed`: the servers see different ones, so that a peer will see yet another (RFC 4787 §4.1).
+    bool servers_disagree = false;
+    Duration slept;  ///< of `woke`
     /// The states that were compared, this change and all others of the moment included. Valid for the duration of the call.
     const NetworkState* before = nullptr;
     const NetworkState* after = nullptr;
 
-    /// Whether a connection that uses this local address is hit: the address is gone or unusable, its interface is gone, down or
-    /// without carrier, or the route to the internet that led over its interface was lost, moved away or got another gateway (which may
-    /// not matter to a connection inside the local network: that is not known here). Changes for the better hit nothing, and
-    /// routes do not matter to loopback addresses. Only during the call that delivers the change.
-    bool affects(const IpAddress& local) const {
+    /// Whether a connection between these two addresses is hit: its address is gone or unusable, its interface is gone, down or without
+    /// carrier, or its packets go to the internet and took a route that was lost, moved away or got another gateway or another external
+    /// address. A sleep hits everything but loopback. A peer in a prefix of the connection's own interface is reached without a route.
+    /// Changes for the better hit nothing. Only during the call that delivers the change.
+    bool affects(const IpAddress& local, const IpAddress& peer) const {
         if (before == nullptr || after == nullptr) return false;
         const IpAddress ip = unmapped(local);
         const std::uint32_t over = before->interface_of(ip);
@@ -60,11 +77,15 @@ struct NetworkChange {
             case Kind::route_removed:
             case Kind::active_interface_changed:
             case Kind::connectivity_lost: {
-                if (ip.is_loopback() || (family != Family::none && family != ip.family)) return false;
+                if (ip.is_loopback() || (family != Family::none && family != ip.family) || before->on_link(over, peer)) return false;
                 const Route& was = before->route_for(ip.family);
                 const Route& is = after->route_for(ip.family);
                 return was.present && was.interface_index == over && !(is.present && same_path(was, is));
             }
+            case Kind::external_address_changed:
+                return family == ip.family && over == interface_index && !before->on_link(over, peer);
+            case Kind::woke:
+                return !ip.is_loopback();
             default:
                 return false;
         }
@@ -73,7 +94,8 @@ struct NetworkChange {
     /// Whether what failed before may work now: there is a new way, or an old one is back.
     bool may_help() const {
         return kind == Kind::carrier_up || kind == Kind::address_added || kind == Kind::address_usable || kind == Kind::route_added ||
-               kind == Kind::route_changed || kind == Kind::active_interface_changed || kind == Kind::connectivity_regained;
+               kind == Kind::route_changed || kind == Kind::active_interface_changed || kind == Kind::connectivity_regained ||
+               kind == Kind::dns_changed || kind == Kind::woke;
     }
 
     /// Whether packets take the same way by both: interface and gateway.
@@ -104,8 +126,8 @@ inline const InterfaceAddress* find_from(std::size_t& at, const Array<InterfaceA
 }  // namespace detail
 
 /// Calls `report(const NetworkChange&)` for each difference, in this order: interfaces lost, addresses lost, interfaces gained, addresses
-/// gained, each as the states list them; routes, IPv4 before IPv6; then the active interface and connectivity. Two states that say
-/// the same make no call, whatever happened between them. `report` must leave both states as they are.
+/// gained, each as the states list them; routes, IPv4 before IPv6; the active interface and connectivity; name servers. Two states that
+/// say the same make no call, whatever happened between them. `report` must leave both states as they are.
 template <class Report>
 void diff(const NetworkState& before, const NetworkState& after, Report&& report) {
     using Kind = NetworkChange::Kind;
@@ -117,11 +139,15 @@ void diff(const NetworkState& before, const NetworkState& after, Report&& report
         const Interface* named = after.find_interface(index);
         if (named == nullptr) named = before.find_interface(index);
         if (named != nullptr) change.interface_name = named->name;
+        change.noise = named != nullptr && named->noise;
+        for (const Route* r : {&before.route[0], &before.route[1], &after.route[0], &after.route[1]})
+            if (r->present && r->interface_index == index) change.noise = false;
+        if (change.noise) change.major = false;
         change.before = &before;
         change.after = &after;
         return change;
     };
-    const auto emit_interface_loss = [&](Kind kind, const Interface& lost) {
+    const auto report_interface_loss = [&](Kind kind, const Interface& lost) {
         bool major = false;
         for (const InterfaceAddress& a : before.addresses)
             major = major || (a.interface_index == lost.index && a.usable() && !a.ip.is_link_local());
@@ -139,11 +165,11 @@ void diff(const NetworkState& before, const NetworkState& after, Report&& report
     for (const Interface& was : before.interfaces) {
         const Interface* is = detail::find_from(at, after.interfaces, was);
         if (is == nullptr)
-            emit_interface_loss(Kind::interface_removed, was);
+            report_interface_loss(Kind::interface_removed, was);
         else if (was.up && !is->up)
-            emit_interface_loss(Kind::interface_down, was);
+            report_interface_loss(Kind::interface_down, was);
         else if (was.running() && !is->running())
-            emit_interface_loss(Kind::carrier_down, was);
+            report_interface_loss(Kind::carrier_down, was);
     }
     at = 0;
     for (const InterfaceAddress& was : before.addresses) {
@@ -185,6 +211,9 @@ void diff(const NetworkState& before, const NetworkState& after, Report&& report
     if (from != 0 && to != 0 && from != to) report(make(Kind::active_interface_changed, to, true));
     if (before.connected() && !after.connected()) report(make(Kind::connectivity_lost, from, true));
     if (!before.connected() && after.connected()) report(make(Kind::connectivity_regained, to, false));
+    bool same_dns = before.dns_servers.size() == after.dns_servers.size();
+    for (std::size_t i = 0; same_dns && i < after.dns_servers.size(); ++i) same_dns = before.dns_servers[i] == after.dns_servers[i];
+    if (!same_dns) report(make(Kind::dns_changed, 0, false));
 }
 
 /// The change in one sentence for people.
@@ -237,6 +266,23 @@ inline Description describe(const NetworkChange& change) {
             return TextView("There is no route to the internet any more.");
         case Kind::connectivity_regained:
             return Description("There is a route to the internet again, by ").append(name).append(".");
+        case Kind::dns_changed: {
+            if (change.after == nullptr || change.after->dns_servers.empty()) return TextView("No name server is known any more.");
+            Description text("Names are now looked up at ");
+            for (const IpAddress& server : change.after->dns_servers)
+                text.append(&server == change.after->dns_servers.begin() ? "" : ", ").append(to_text(server));
+            return text.append(".");
+        }
+        case Kind::external_address_changed: {
+            Description text = Description(protocol);
+            if (change.address.family == Family::none) return text.append(" has no known external address any more.");
+            text.append(change.servers_disagree ? " looks different to each server; to one it is now " : " is seen from outside as ");
+            text.append(to_text(change.address));
+            if (change.old_address.family != Family::none) text.append("; it was ").append(to_text(change.old_address));
+            return text.append(".");
+        }
+        case Kind::woke:
+            return Description("The host woke after ").append_number(change.slept.milliseconds() / 1000).append(" s of sleep.");
     }
     return {};
 }

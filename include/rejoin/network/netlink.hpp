@@ -20,7 +20,8 @@ public:
     explicit Netlink(Loop& loop)
         : loop_(loop),
           watch_(loop, Delegate<void(Ready)>::to<&Netlink::hear>(this)),
-          timer_(loop, Delegate<void()>::to<&Netlink::due>(this)) {
+          timer_(loop, Delegate<void()>::to<&Netlink::due>(this)),
+          feed_(loop) {
         error_ = open();
         if (!error_) catch_up();
     }
@@ -29,9 +30,9 @@ public:
 
     /// What is known now; changes only in the loop. While the changes that a message brought are delivered, the routes may still be those
     /// of before: theirs follow in the same turn.
-    const NetworkState& state() const { return state_; }
+    const NetworkState& state() const { return feed_.state(); }
     /// Tells `observer` of every change from now on, until it is unlinked or destroyed.
-    void observe(NetworkObserver& observer) { feed_.add(observer); }
+    void observe(NetworkObserver& observer) { feed_.observe(observer); }
     /// Why the network cannot be watched (some sandboxes forbid it), or none; `state().known` is then false for good.
     Error error() const { return error_; }
 
@@ -80,38 +81,39 @@ private:
                 lost_ = lost_ || size.error() != Errc::would_block;
                 break;
             }
-            if (!size || !before_.copy_from(state_)) {
+            NetworkState* const state = size ? feed_.edit() : nullptr;
+            if (state == nullptr) {
                 lost_ = drain = true;
                 continue;
             }
-            apply({buffer_, *size});
-            if (feed_.publish(before_, state_)) unsettled_ = true;
+            apply({buffer_, *size}, *state);
+            if (feed_.publish()) unsettled_ = true;
         }
         if (unsettled_ || lost_) looks_ = 0;
         if (touched_ || unsettled_ || lost_) catch_up();
     }
 
     // Applies a datagram to the state.
-    void apply(Bytes datagram) {
+    void apply(Bytes datagram, NetworkState& state) {
         using Kind = NetlinkUpdate::Kind;
         bool stored = true;
         auto decoded = decode_netlink(datagram, std::endian::native, [&](const NetlinkUpdate& update) {
             const InterfaceAddress& address = update.address;
             switch (update.kind) {
                 case Kind::interface_is:
-                    stored = state_.put(update.interface_) && stored;
+                    stored = state.put(update.interface_) && stored;
                     break;
                 case Kind::interface_gone:
-                    state_.remove_interface(update.interface_.index);
+                    state.remove_interface(update.interface_.index);
                     break;
                 case Kind::address_is:
                     // Routers announce lifetimes again and again. What is new may change a route's source, even if `diff` is silent.
-                    if (const auto* is = state_.find_address(address.interface_index, address.ip); is != nullptr && *is == address) break;
-                    stored = state_.put(address) && stored;
+                    if (const auto* is = state.find_address(address.interface_index, address.ip); is != nullptr && *is == address) break;
+                    stored = state.put(address) && stored;
                     unsettled_ = true;
                     break;
                 case Kind::address_gone:
-                    state_.remove(address);
+                    state.remove(address);
                     unsettled_ = true;
                     break;
                 default:
@@ -128,15 +130,16 @@ private:
         if (lost_ && now >= next_reading_) {
             next_reading_ = now + between_readings;
             const Error error = read_all(fresh).error();
-            if (!state_.known && error.domain() == Error::Domain::system) return give_up(error);
+            if (!state().known && error.domain() == Error::Domain::system) return give_up(error);
             lost_ = static_cast<bool>(error);
         }
         if (lost_) timer_.at(next_reading_);
+        NetworkState* const is = fresh.known || state().known ? feed_.edit() : nullptr;
+        if (is == nullptr) return;
         if (fresh.known) {
-            before_ = std::move(state_);
-            state_ = std::move(fresh);
-        } else if (!state_.known || !before_.copy_from(state_)) {
-            return;
+            std::swap(is->interfaces, fresh.interfaces);
+            std::swap(is->addresses, fresh.addresses);
+            is->known = true;
         }
         bool doubtful = false;
         for (Family family : {Family::v4, Family::v6}) {
@@ -146,13 +149,13 @@ private:
             if (!dead || dead_since == TimePoint::never()) dead_since = dead ? now : TimePoint::never();
             const bool believed = answer && (!dead || now - dead_since >= disbelief);
             doubtful = doubtful || !believed;
-            state_.route_for(family) = !believed ? before_.route_for(family) : dead ? Route() : *answer;
+            if (believed) is->route_for(family) = dead ? Route() : *answer;
         }
         if (!lost_ && looks_ < sizeof look_again / sizeof look_again[0])
             timer_.after(look_again[looks_++]);
         else if (!lost_ && doubtful)
             timer_.after(disbelief);
-        feed_.publish(before_, state_);
+        feed_.publish();
     }
 
     Result<Route> ask_route(const IpAddress& destination) {
@@ -167,7 +170,7 @@ private:
     }
     // Without carrier Linux keeps the route, and the packets die.
     bool leads_nowhere(const Route& route) const {
-        const Interface* by = state_.find_interface(route.interface_index);
+        const Interface* by = state().find_interface(route.interface_index);
         return by != nullptr && !by->running();
     }
 
@@ -225,8 +228,6 @@ private:
     NetlinkSocket events_, requests_;
     Loop::Watch watch_;  // after the sockets: it stops before they are closed
     Loop::Timer timer_;
-    NetworkState state_;
-    NetworkState before_;  // kept, so that comparing needs no new memory
     ChangeFeed feed_;
     Error error_;
     TimePoint next_reading_;

@@ -16,6 +16,7 @@ struct Interface {
     bool up = false;          ///< switched on by whoever runs the host
     bool carrier = false;     ///< its link is there: the cable, the radio, the other end
     bool loopback = false;
+    bool noise = false;  ///< made by the system for its own ends (macOS: awdl, llw, anpi, utun …): it comes and goes without meaning
 
     /// Whether packets can pass.
     bool running() const { return up && carrier; }
@@ -29,6 +30,7 @@ struct InterfaceAddress {
     bool tentative = false;   ///< still being checked for another owner (RFC 4862 §5.4)
     bool duplicate = false;   ///< the check found one
     bool deprecated = false;  ///< its preferred lifetime is over: fit for old connections, not for new ones (RFC 4862 §5.5.4)
+    bool temporary = false;   ///< made up for a day or so, for privacy (RFC 8981)
 
     /// Whether packets can be sent from it.
     bool usable() const { return !tentative && !duplicate; }
@@ -50,8 +52,12 @@ struct Route {
 struct NetworkState {
     Array<Interface> interfaces;
     Array<InterfaceAddress> addresses;
-    Route route[2];      ///< the routes really taken to the internet: IPv4, IPv6. `route_for` picks one
-    bool known = false;  ///< false while nobody has looked: then the rest is empty, and says nothing
+    Array<IpAddress> dns_servers;  ///< the name servers, in the system's order
+    Route route[2];                ///< the routes really taken to the internet: IPv4, IPv6. `route_for` picks one
+    bool known = false;            ///< false while nobody has looked: then the rest is empty, and says nothing
+
+    /// How many name servers are kept: more than any system asks.
+    static constexpr std::size_t dns_servers_max = 8;
 
     /// The route to the internet for `family`; for `none`, the IPv4 one.
     Route& route_for(Family family) { return route[family == Family::v6]; }
@@ -84,6 +90,8 @@ struct NetworkState {
     /// for both families has it; every loopback address belongs to the loopback interface; a link-local one without a scope, to the
     /// first interface that has it.
     std::uint32_t interface_of(const IpAddress& local) const;
+    /// Whether packets to `peer` need no router when they leave by that interface: it lies in the prefix of one of its addresses.
+    bool on_link(std::uint32_t interface_index, const IpAddress& peer) const;
 
     /// Adds an interface or an address, or replaces what was known of it; false when memory is out, and nothing has changed.
     bool put(const Interface& interface_) {
@@ -120,7 +128,7 @@ struct NetworkState {
         route[0] = other.route[0];
         route[1] = other.route[1];
         known = other.known;
-        return interfaces.copy_from(other.interfaces) && addresses.copy_from(other.addresses);
+        return interfaces.copy_from(other.interfaces) && addresses.copy_from(other.addresses) && dns_servers.copy_from(other.dns_servers);
     }
 
 private:
@@ -150,6 +158,17 @@ inline std::uint32_t NetworkState::interface_of(const IpAddress& local) const {
         for (const Interface& i : interfaces)
             if (i.loopback) return i.index;
     return 0;
+}
+
+inline bool NetworkState::on_link(std::uint32_t interface_index, const IpAddress& peer) const {
+    const IpAddress ip = unmapped(peer);
+    for (const InterfaceAddress& a : addresses) {
+        if (a.interface_index != interface_index || a.ip.family != ip.family) continue;
+        const std::size_t whole = a.prefix_length / 8, rest = a.prefix_length % 8;
+        if (whole > ip.size() || (whole == ip.size() && rest != 0) || std::memcmp(a.ip.bytes, ip.bytes, whole) != 0) continue;
+        if (rest == 0 || (a.ip.bytes[whole] ^ ip.bytes[whole]) >> (8 - rest) == 0) return true;
+    }
+    return false;
 }
 
 }  // namespace rejoin::inline v0_1
