@@ -1027,6 +1027,7 @@ struct Interface {
     bool up = false;          ///< switched on by whoever runs the host
     bool carrier = false;     ///< its link is there: the cable, the radio, the other end
     bool loopback = false;
+    bool noise = false;  ///< made by the system for its own ends (macOS: awdl, llw, anpi, utun …): it comes and goes without meaning
 
     /// Whether packets can pass.
     bool running() const { return up && carrier; }
@@ -1040,6 +1041,7 @@ struct InterfaceAddress {
     bool tentative = false;   ///< still being checked for another owner (RFC 4862 §5.4)
     bool duplicate = false;   ///< the check found one
     bool deprecated = false;  ///< its preferred lifetime is over: fit for old connections, not for new ones (RFC 4862 §5.5.4)
+    bool temporary = false;   ///< made up for a day or so, for privacy (RFC 8981)
 
     /// Whether packets can be sent from it.
     bool usable() const { return !tentative && !duplicate; }
@@ -1061,8 +1063,12 @@ struct Route {
 struct NetworkState {
     Array<Interface> interfaces;
     Array<InterfaceAddress> addresses;
-    Route route[2];      ///< the routes really taken to the internet: IPv4, IPv6. `route_for` picks one
-    bool known = false;  ///< false while nobody has looked: then the rest is empty, and says nothing
+    Array<IpAddress> dns_servers;  ///< the name servers, in the system's order
+    Route route[2];                ///< the routes really taken to the internet: IPv4, IPv6. `route_for` picks one
+    bool known = false;            ///< false while nobody has looked: then the rest is empty, and says nothing
+
+    /// How many name servers are kept: more than any system asks.
+    static constexpr std::size_t dns_servers_max = 8;
 
     /// The route to the internet for `family`; for `none`, the IPv4 one.
     Route& route_for(Family family) { return route[family == Family::v6]; }
@@ -1095,6 +1101,8 @@ struct NetworkState {
     /// for both families has it; every loopback address belongs to the loopback interface; a link-local one without a scope, to the
     /// first interface that has it.
     std::uint32_t interface_of(const IpAddress& local) const;
+    /// Whether packets to `peer` need no router when they leave by that interface: it lies in the prefix of one of its addresses.
+    bool on_link(std::uint32_t interface_index, const IpAddress& peer) const;
 
     /// Adds an interface or an address, or replaces what was known of it; false when memory is out, and nothing has changed.
     bool put(const Interface& interface_) {
@@ -1131,7 +1139,7 @@ struct NetworkState {
         route[0] = other.route[0];
         route[1] = other.route[1];
         known = other.known;
-        return interfaces.copy_from(other.interfaces) && addresses.copy_from(other.addresses);
+        return interfaces.copy_from(other.interfaces) && addresses.copy_from(other.addresses) && dns_servers.copy_from(other.dns_servers);
     }
 
 private:
@@ -1163,6 +1171,17 @@ inline std::uint32_t NetworkState::interface_of(const IpAddress& local) const {
     return 0;
 }
 
+inline bool NetworkState::on_link(std::uint32_t interface_index, const IpAddress& peer) const {
+    const IpAddress ip = unmapped(peer);
+    for (const InterfaceAddress& a : addresses) {
+        if (a.interface_index != interface_index || a.ip.family != ip.family) continue;
+        const std::size_t whole = a.prefix_length / 8, rest = a.prefix_length % 8;
+        if (whole > ip.size() || (whole == ip.size() && rest != 0) || std::memcmp(a.ip.bytes, ip.bytes, whole) != 0) continue;
+        if (rest == 0 || (a.ip.bytes[whole] ^ ip.bytes[whole]) >> (8 - rest) == 0) return true;
+    }
+    return false;
+}
+
 }  // namespace rejoin::inline v0_1
 
 namespace rejoin::inline v0_1 {
@@ -1186,9 +1205,18 @@ struct NetworkChange {
         active_interface_changed,  ///< another interface leads to the internet
         connectivity_lost,         ///< no route to the internet is left, by either family
         connectivity_regained,     ///< the first route to the internet is there
+        dns_changed,               ///< the name servers, or their order
+        external_address_changed,  ///< the address that the internet sees, for `family`: `ExternalAddress` tells
+        woke,                      ///< the host was suspended, for `slept`
     };
 
     Kind kind = Kind::interface_added;
+    /// Told as soon as it was noticed: what comes next may undo it.
+    bool early = false;
+    /// Told because it has held for `ChangeFeed::settle_time`.
+    bool settled = false;
+    /// It concerns only an interface that the system keeps for its own ends, over which no route to the internet leads.
+    bool noise = false;
     /// Existing connections are probably dead or on the wrong path. Not so for a loss that touches link-local addresses alone, as
     /// containers that come and go make many. A connection asks `affects`.
     bool major = false;
@@ -1197,15 +1225,22 @@ struct NetworkChange {
     Text<15> interface_name;
     IpAddress address;  ///< the address in question; for routes the source address
     IpAddress gateway;  ///< for routes
+    /// Of `external_address_changed`: the address before (of family `none`: not known), and who said what it is now.
+    IpAddress old_address;
+    IpAddress server;
+    std::uint16_t server_port = 0;
+    /// Of `external_address_changed`: the servers see different ones, so that a peer will see yet another (RFC 4787 §4.1).
+    bool servers_disagree = false;
+    Duration slept;  ///< of `woke`
     /// The states that were compared, this change and all others of the moment included. Valid for the duration of the call.
     const NetworkState* before = nullptr;
     const NetworkState* after = nullptr;
 
-    /// Whether a connection that uses this local address is hit: the address is gone or unusable, its interface is gone, down or
-    /// without carrier, or the route to the internet that led over its interface was lost, moved away or got another gateway (which may
-    /// not matter to a connection inside the local network: that is not known here). Changes for the better hit nothing, and
-    /// routes do not matter to loopback addresses. Only during the call that delivers the change.
-    bool affects(const IpAddress& local) const {
+    /// Whether a connection between these two addresses is hit: its address is gone or unusable, its interface is gone, down or without
+    /// carrier, or its packets go to the internet and took a route that was lost, moved away or got another gateway or another external
+    /// address. A sleep hits everything but loopback. A peer in a prefix of the connection's own interface is reached without a route.
+    /// Changes for the better hit nothing. Only during the call that delivers the change.
+    bool affects(const IpAddress& local, const IpAddress& peer) const {
         if (before == nullptr || after == nullptr) return false;
         const IpAddress ip = unmapped(local);
         const std::uint32_t over = before->interface_of(ip);
@@ -1222,11 +1257,15 @@ struct NetworkChange {
             case Kind::route_removed:
             case Kind::active_interface_changed:
             case Kind::connectivity_lost: {
-                if (ip.is_loopback() || (family != Family::none && family != ip.family)) return false;
+                if (ip.is_loopback() || (family != Family::none && family != ip.family) || before->on_link(over, peer)) return false;
                 const Route& was = before->route_for(ip.family);
                 const Route& is = after->route_for(ip.family);
                 return was.present && was.interface_index == over && !(is.present && same_path(was, is));
             }
+            case Kind::external_address_changed:
+                return family == ip.family && over == interface_index && !before->on_link(over, peer);
+            case Kind::woke:
+                return !ip.is_loopback();
             default:
                 return false;
         }
@@ -1235,7 +1274,8 @@ struct NetworkChange {
     /// Whether what failed before may work now: there is a new way, or an old one is back.
     bool may_help() const {
         return kind == Kind::carrier_up || kind == Kind::address_added || kind == Kind::address_usable || kind == Kind::route_added ||
-               kind == Kind::route_changed || kind == Kind::active_interface_changed || kind == Kind::connectivity_regained;
+               kind == Kind::route_changed || kind == Kind::active_interface_changed || kind == Kind::connectivity_regained ||
+               kind == Kind::dns_changed || kind == Kind::woke;
     }
 
     /// Whether packets take the same way by both: interface and gateway.
@@ -1266,8 +1306,8 @@ inline const InterfaceAddress* find_from(std::size_t& at, const Array<InterfaceA
 }  // namespace detail
 
 /// Calls `report(const NetworkChange&)` for each difference, in this order: interfaces lost, addresses lost, interfaces gained, addresses
-/// gained, each as the states list them; routes, IPv4 before IPv6; then the active interface and connectivity. Two states that say
-/// the same make no call, whatever happened between them. `report` must leave both states as they are.
+/// gained, each as the states list them; routes, IPv4 before IPv6; the active interface and connectivity; name servers. Two states that
+/// say the same make no call, whatever happened between them. `report` must leave both states as they are.
 template <class Report>
 void diff(const NetworkState& before, const NetworkState& after, Report&& report) {
     using Kind = NetworkChange::Kind;
@@ -1279,11 +1319,15 @@ void diff(const NetworkState& before, const NetworkState& after, Report&& report
         const Interface* named = after.find_interface(index);
         if (named == nullptr) named = before.find_interface(index);
         if (named != nullptr) change.interface_name = named->name;
+        change.noise = named != nullptr && named->noise;
+        for (const Route* r : {&before.route[0], &before.route[1], &after.route[0], &after.route[1]})
+            if (r->present && r->interface_index == index) change.noise = false;
+        if (change.noise) change.major = false;
         change.before = &before;
         change.after = &after;
         return change;
     };
-    const auto emit_interface_loss = [&](Kind kind, const Interface& lost) {
+    const auto report_interface_loss = [&](Kind kind, const Interface& lost) {
         bool major = false;
         for (const InterfaceAddress& a : before.addresses)
             major = major || (a.interface_index == lost.index && a.usable() && !a.ip.is_link_local());
@@ -1301,11 +1345,11 @@ void diff(const NetworkState& before, const NetworkState& after, Report&& report
     for (const Interface& was : before.interfaces) {
         const Interface* is = detail::find_from(at, after.interfaces, was);
         if (is == nullptr)
-            emit_interface_loss(Kind::interface_removed, was);
+            report_interface_loss(Kind::interface_removed, was);
         else if (was.up && !is->up)
-            emit_interface_loss(Kind::interface_down, was);
+            report_interface_loss(Kind::interface_down, was);
         else if (was.running() && !is->running())
-            emit_interface_loss(Kind::carrier_down, was);
+            report_interface_loss(Kind::carrier_down, was);
     }
     at = 0;
     for (const InterfaceAddress& was : before.addresses) {
@@ -1347,6 +1391,9 @@ void diff(const NetworkState& before, const NetworkState& after, Report&& report
     if (from != 0 && to != 0 && from != to) report(make(Kind::active_interface_changed, to, true));
     if (before.connected() && !after.connected()) report(make(Kind::connectivity_lost, from, true));
     if (!before.connected() && after.connected()) report(make(Kind::connectivity_regained, to, false));
+    bool same_dns = before.dns_servers.size() == after.dns_servers.size();
+    for (std::size_t i = 0; same_dns && i < after.dns_servers.size(); ++i) same_dns = before.dns_servers[i] == after.dns_servers[i];
+    if (!same_dns) report(make(Kind::dns_changed, 0, false));
 }
 
 /// The change in one sentence for people.
@@ -1399,467 +1446,28 @@ inline Description describe(const NetworkChange& change) {
             return TextView("There is no route to the internet any more.");
         case Kind::connectivity_regained:
             return Description("There is a route to the internet again, by ").append(name).append(".");
+        case Kind::dns_changed: {
+            if (change.after == nullptr || change.after->dns_servers.empty()) return TextView("No name server is known any more.");
+            Description text("Names are now looked up at ");
+            for (const IpAddress& server : change.after->dns_servers)
+                text.append(&server == change.after->dns_servers.begin() ? "" : ", ").append(to_text(server));
+            return text.append(".");
+        }
+        case Kind::external_address_changed: {
+            Description text = Description(protocol);
+            if (change.address.family == Family::none) return text.append(" has no known external address any more.");
+            text.append(change.servers_disagree ? " looks different to each server; to one it is now " : " is seen from outside as ");
+            text.append(to_text(change.address));
+            if (change.old_address.family != Family::none) text.append("; it was ").append(to_text(change.old_address));
+            return text.append(".");
+        }
+        case Kind::woke:
+            return Description("The host woke after ").append_number(change.slept.milliseconds() / 1000).append(" s of sleep.");
     }
     return {};
 }
 
 }  // namespace rejoin::inline v0_1
-
-namespace rejoin::inline v0_1 {
-
-/// Somebody who wants to know of changes: give it to an event source's `observe`. `unlink` (or its destruction) ends that. Neither
-/// copied nor moved; costs no memory beyond itself.
-class NetworkObserver : public ListNode {
-public:
-    explicit NetworkObserver(Delegate<void(const NetworkChange&)> on_change) : on_change_(on_change) {}
-
-private:
-    friend class ChangeFeed;
-    Delegate<void(const NetworkChange&)> on_change_;
-};
-
-/// The observers of one event source, called in the order in which they came. While they are called, an observer may unlink or destroy
-/// any (itself too), and add some, who hear of the next change on. It may not publish.
-class ChangeFeed {
-public:
-    /// Adds an observer; one that listens already goes on as before.
-    void add(NetworkObserver& observer) { observers_.push(observer); }
-    void publish(const NetworkChange& change) {
-        observers_.for_each([&](ListNode& node) { static_cast<NetworkObserver&>(node).on_change_(change); });
-    }
-    /// Publishes every difference between the two states, which stay as they are meanwhile; false when there is none.
-    bool publish(const NetworkState& before, const NetworkState& after) {
-        bool any = false;
-        diff(before, after, [&](const NetworkChange& change) {
-            any = true;
-            publish(change);
-        });
-        return any;
-    }
-
-private:
-    List observers_;
-};
-
-}  // namespace rejoin::inline v0_1
-
-namespace rejoin::inline v0_1 {
-
-class Loop;
-
-/// The event source that watches nothing, for pipes that want to know nothing of the network. An empty type: it costs nothing.
-struct NoEvents {
-    static NoEvents& of(Loop&) {
-        static NoEvents none;
-        return none;
-    }
-    /// Always empty and not `known`.
-    const NetworkState& state() const {
-        static const NetworkState unknown;
-        return unknown;
-    }
-    /// Never calls it.
-    void observe(NetworkObserver&) {}
-    Error error() const { return {}; }
-};
-
-}  // namespace rejoin::inline v0_1
-
-#include <bit>
-
-namespace rejoin::inline v0_1 {
-
-/// Linux' rtnetlink protocol (netlink(7), rtnetlink(7)): its numbers, named as the kernel's headers name them, but in small letters,
-/// which no header defines as macros.
-namespace rtnetlink {
-
-// nlmsg_type
-inline constexpr std::uint16_t nlmsg_error = 2, nlmsg_done = 3, rtm_newlink = 16, rtm_dellink = 17, rtm_getlink = 18, rtm_newaddr = 20,
-                               rtm_deladdr = 21, rtm_getaddr = 22, rtm_newroute = 24, rtm_delroute = 25, rtm_getroute = 26,
-                               rtm_newrule = 32, rtm_delrule = 33;
-// nlmsg_flags
-inline constexpr std::uint16_t nlm_f_request = 0x1, nlm_f_dump_intr = 0x10, nlm_f_dump = 0x300;
-// attributes
-inline constexpr std::uint16_t nla_type_mask = 0x3fff, ifla_ifname = 3, ifa_address = 1, ifa_local = 2, ifa_flags = 8, rta_dst = 1,
-                               rta_oif = 4, rta_gateway = 5, rta_prefsrc = 7, rta_via = 18;
-// ifi_flags
-inline constexpr std::uint32_t iff_up = 0x1, iff_loopback = 0x8, iff_lower_up = 0x10000, iff_dormant = 0x20000;
-// ifa_flags
-inline constexpr std::uint32_t ifa_f_optimistic = 0x04, ifa_f_dadfailed = 0x08, ifa_f_deprecated = 0x20, ifa_f_tentative = 0x40;
-// rtm_flags
-inline constexpr std::uint32_t rtnh_f_dead = 0x1, rtnh_f_linkdown = 0x10;
-// families, and rtm_type
-inline constexpr std::uint8_t af_unspec = 0, af_inet = 2, af_inet6 = 10, rtn_unicast = 1, rtn_local = 2;
-/// Sizes of the fixed headers: nlmsghdr, rtattr, ifinfomsg, ifaddrmsg, rtmsg.
-inline constexpr std::size_t nlmsghdr_size = 16, rtattr_size = 4, ifinfomsg_size = 16, ifaddrmsg_size = 8, rtmsg_size = 12;
-
-}  // namespace rtnetlink
-
-/// What one netlink message says. Of the parts, `kind` says which one is filled.
-struct NetlinkUpdate {
-    enum class Kind : std::uint8_t {
-        interface_is,    ///< `interface_`: all that is known of it, new or not
-        interface_gone,  ///< `interface_`
-        address_is,      ///< `address`
-        address_gone,    ///< `address`
-        route_is,        ///< `route`: a route of the kernel's, or its answer to `route_query`
-        routes_touched,  ///< a route went, or the rules that choose among tables changed: ask again
-        end,             ///< a dump is complete, or a request was refused or acknowledged: `error`
-    };
-    Kind kind = Kind::end;
-    bool interrupted = false;    ///< the dump it belongs to was overtaken by a change: ask again (NLM_F_DUMP_INTR)
-    std::uint32_t sequence = 0;  ///< of the request that it answers, or that caused it; the kernel's own have 0
-    std::int32_t error = 0;      ///< errno, or 0
-    Interface interface_;
-    InterfaceAddress address;
-    Route route;
-};
-
-namespace detail {
-
-/// An address attribute of 4 or 16 bytes, as its family has it; of family `none` when the size does not fit.
-inline IpAddress netlink_address(Bytes payload, std::uint8_t family) {
-    IpAddress ip;
-    if (payload.size() != (family == rtnetlink::af_inet ? 4u : 16u)) return ip;
-    std::memcpy(ip.bytes, payload.data(), payload.size());
-    ip.family = family == rtnetlink::af_inet ? Family::v4 : Family::v6;
-    return ip;
-}
-
-/// Calls `f(type, payload) -> bool` for each attribute; false when one does not fit into `attributes`, or `f` refuses it.
-template <class F>
-bool for_each_attribute(Bytes attributes, std::endian order, F f) {
-    while (!attributes.empty()) {
-        if (attributes.size() < rtnetlink::rtattr_size) return false;
-        const std::size_t size = load<std::uint16_t>(attributes.data(), order);
-        if (size < rtnetlink::rtattr_size || size > attributes.size()) return false;
-        const auto type = static_cast<std::uint16_t>(load<std::uint16_t>(attributes.data() + 2, order) & rtnetlink::nla_type_mask);
-        if (!f(type, attributes.subspan(rtnetlink::rtattr_size, size - rtnetlink::rtattr_size))) return false;
-        const std::size_t next = (size + 3) & ~std::size_t{3};
-        attributes = attributes.subspan(next < attributes.size() ? next : attributes.size());
-    }
-    return true;
-}
-
-inline bool decode_link(Bytes body, std::endian order, Interface& to) {
-    using namespace rtnetlink;
-    to.index = load<std::uint32_t>(body.data() + 4, order);
-    const auto flags = load<std::uint32_t>(body.data() + 8, order);
-    to.up = (flags & iff_up) != 0;
-    // A dormant link has a carrier that carries nothing yet: Wi-Fi and 802.1X before their keys (operstates.rst of the kernel).
-    to.carrier = (flags & (iff_lower_up | iff_dormant)) == iff_lower_up;
-    to.loopback = (flags & iff_loopback) != 0;
-    return for_each_attribute(body.subspan(ifinfomsg_size), order, [&](std::uint16_t type, Bytes payload) {
-        if (type != ifla_ifname) return true;
-        std::size_t size = 0;
-        while (size < payload.size() && payload[size] != std::byte{0}) ++size;
-        to.name = Text<15>({reinterpret_cast<const char*>(payload.data()), size});
-        return true;
-    });
-}
-
-inline bool decode_address(Bytes body, std::endian order, InterfaceAddress& to) {
-    using namespace rtnetlink;
-    const auto family = static_cast<std::uint8_t>(body[0]);
-    to.prefix_length = static_cast<std::uint8_t>(body[1]);
-    auto flags = static_cast<std::uint32_t>(body[2]);
-    to.interface_index = load<std::uint32_t>(body.data() + 4, order);
-    bool local = false;
-    const bool whole = for_each_attribute(body.subspan(ifaddrmsg_size), order, [&](std::uint16_t type, Bytes payload) {
-        // On a point-to-point link IFA_ADDRESS is the other end, and IFA_LOCAL is ours.
-        if (type == ifa_local || (type == ifa_address && !local)) {
-            to.ip = netlink_address(payload, family);
-            local = type == ifa_local;
-            return to.ip.family != Family::none;
-        }
-        if (type == ifa_flags) {  // all of them; the header has room for eight
-            if (payload.size() != 4) return false;
-            flags = load<std::uint32_t>(payload.data(), order);
-        }
-        return true;
-    });
-    if (!whole || to.ip.family == Family::none) return false;
-    if (to.ip.family == Family::v6 && to.ip.is_link_local()) to.ip.scope = to.interface_index;
-    to.tentative = (flags & (ifa_f_tentative | ifa_f_optimistic)) == ifa_f_tentative;  // an optimistic one may be used (RFC 4429)
-    to.duplicate = (flags & ifa_f_dadfailed) != 0;
-    to.deprecated = (flags & ifa_f_deprecated) != 0;
-    return true;
-}
-
-inline bool decode_route(Bytes body, std::endian order, Route& to) {
-    using namespace rtnetlink;
-    const auto family = static_cast<std::uint8_t>(body[0]);
-    const auto type = static_cast<std::uint8_t>(body[7]);
-    const bool whole = for_each_attribute(body.subspan(rtmsg_size), order, [&](std::uint16_t attribute, Bytes payload) {
-        switch (attribute) {
-            case rta_oif:
-                if (payload.size() != 4) return false;
-                to.interface_index = load<std::uint32_t>(payload.data(), order);
-                return true;
-            case rta_gateway:
-                to.gateway = netlink_address(payload, family);
-                return to.gateway.family != Family::none;
-            case rta_via:  // a gateway of the other family (RFC 8950)
-                if (payload.size() < 2) return false;
-                to.gateway = netlink_address(payload.subspan(2), static_cast<std::uint8_t>(load<std::uint16_t>(payload.data(), order)));
-                return to.gateway.family != Family::none;
-            case rta_prefsrc:
-                to.source = netlink_address(payload, family);
-                return to.source.family != Family::none;
-            default:
-                return true;
-        }
-    });
-    if (!whole) return false;
-    to.present = (type == rtn_unicast || type == rtn_local) &&  // the others refuse: unreachable, prohibit, blackhole
-                 (load<std::uint32_t>(body.data() + 8, order) & (rtnh_f_dead | rtnh_f_linkdown)) == 0;
-    if (!to.present) to = {};
-    for (IpAddress* ip : {&to.gateway, &to.source})
-        if (ip->family == Family::v6 && ip->is_link_local()) ip->scope = to.interface_index;
-    return true;
-}
-
-/// Takes messages from the front of `datagram` up to and with the next one that concerns us: true, and `update` is what it says. False
-/// when there is none.
-inline Result<bool> next_update(Bytes& datagram, std::endian order, NetlinkUpdate& update) {
-    using namespace rtnetlink;
-    using Kind = NetlinkUpdate::Kind;
-    while (!datagram.empty()) {
-        if (datagram.size() < nlmsghdr_size) return Errc::malformed;
-        const std::size_t size = load<std::uint32_t>(datagram.data(), order);
-        const auto type = load<std::uint16_t>(datagram.data() + 4, order);
-        const auto flags = load<std::uint16_t>(datagram.data() + 6, order);
-        if (size < nlmsghdr_size || size > datagram.size()) return Errc::malformed;
-        const Bytes body = datagram.subspan(nlmsghdr_size, size - nlmsghdr_size);
-        const std::size_t next = (size + 3) & ~std::size_t{3};
-        datagram = datagram.subspan(next < datagram.size() ? next : datagram.size());
-
-        update = {};
-        update.sequence = load<std::uint32_t>(body.data() - 8, order);
-        update.interrupted = (flags & nlm_f_dump_intr) != 0;
-        // The family, where there is one; it decides whether the rest of the message is ours to judge.
-        const auto family = body.empty() ? af_unspec : static_cast<std::uint8_t>(body[0]);
-        const bool foreign = !body.empty() && family != af_inet && family != af_inet6;
-        bool whole = true;
-        switch (type) {
-            case rtm_newlink:
-            case rtm_dellink:
-                if (family != af_unspec) continue;
-                update.kind = type == rtm_newlink ? Kind::interface_is : Kind::interface_gone;
-                whole = body.size() >= ifinfomsg_size && decode_link(body, order, update.interface_);
-                break;
-            case rtm_newaddr:
-            case rtm_deladdr:
-                if (foreign) continue;
-                update.kind = type == rtm_newaddr ? Kind::address_is : Kind::address_gone;
-                whole = body.size() >= ifaddrmsg_size && decode_address(body, order, update.address);
-                break;
-            case rtm_newroute:
-                if (foreign) continue;
-                update.kind = Kind::route_is;
-                whole = body.size() >= rtmsg_size && decode_route(body, order, update.route);
-                break;
-            case rtm_delroute:
-            case rtm_newrule:
-            case rtm_delrule:
-                update.kind = Kind::routes_touched;
-                break;
-            case nlmsg_error:
-            case nlmsg_done:  // an error number, negative, which old kernels leave out of NLMSG_DONE
-                update.kind = Kind::end;
-                whole = body.size() >= 4 || (type == nlmsg_done && body.empty());
-                if (whole && !body.empty()) update.error = static_cast<std::int32_t>(0 - load<std::uint32_t>(body.data(), order));
-                break;
-            default:
-                continue;
-        }
-        if (!whole) return Errc::malformed;
-        return true;
-    }
-    return false;
-}
-
-}  // namespace detail
-
-/// Reads every message of one netlink datagram, whose numbers are in `order` (the kernel's own), and calls `sink(const NetlinkUpdate&)`
-/// for each that concerns us; of all others only the length is looked at. Skipped are: other message types, interfaces seen as bridge
-/// ports (their family is not AF_UNSPEC, and "removed" means from the bridge), addresses and routes of other families, unknown
-/// attributes, and what nested ones contain. `malformed`: a message or attribute is shorter than it must be, or longer than what holds
-/// it, or an address is missing or of the wrong size; what stood before has been delivered. Reads nothing outside `datagram`.
-template <class Sink>
-Result<void> decode_netlink(Bytes datagram, std::endian order, Sink&& sink) {
-    for (NetlinkUpdate update;;) {
-        auto more = detail::next_update(datagram, order, update);
-        if (!more) return more.error();
-        if (!*more) return {};
-        sink(static_cast<const NetlinkUpdate&>(update));
-    }
-}
-
-/// A request to the kernel, ready to be sent.
-struct NetlinkRequest {
-    std::byte data[64] = {};
-    std::size_t size = 0;
-    Bytes bytes() const { return {data, size}; }
-};
-
-namespace detail {
-
-template <class T>
-void put(NetlinkRequest& to, T value, std::endian order) {
-    for (std::size_t i = 0; i < sizeof(T); ++i)
-        to.data[to.size++] = static_cast<std::byte>(value >> 8 * (order == std::endian::big ? sizeof(T) - 1 - i : i));
-}
-inline NetlinkRequest netlink_request(std::size_t body, std::uint16_t type, std::uint16_t flags, std::uint32_t sequence,
-                                      std::endian order) {
-    NetlinkRequest request;
-    put(request, static_cast<std::uint32_t>(rtnetlink::nlmsghdr_size + body), order);
-    put(request, type, order);
-    put(request, static_cast<std::uint16_t>(flags | rtnetlink::nlm_f_request), order);
-    put(request, sequence, order);
-    request.size = rtnetlink::nlmsghdr_size + body;  // the sender's port stays 0: the kernel fills it in
-    return request;
-}
-
-}  // namespace detail
-
-/// Asks for every interface; the answers end with an update of kind `end`.
-inline NetlinkRequest link_dump(std::uint32_t sequence, std::endian order) {
-    return detail::netlink_request(rtnetlink::ifinfomsg_size, rtnetlink::rtm_getlink, rtnetlink::nlm_f_dump, sequence, order);
-}
-/// Asks for every address of every interface; the answers end with an update of kind `end`.
-inline NetlinkRequest address_dump(std::uint32_t sequence, std::endian order) {
-    return detail::netlink_request(rtnetlink::ifaddrmsg_size, rtnetlink::rtm_getaddr, rtnetlink::nlm_f_dump, sequence, order);
-}
-/// Asks which route the kernel would take to `destination`, of either family; it answers with one update, `route_is`, or `end` with
-/// the error that a connection would get. Looked up, not dumped: the cost does not grow with the table. A destination with a scope is
-/// looked up on that interface.
-inline NetlinkRequest route_query(const IpAddress& destination, std::uint32_t sequence, std::endian order) {
-    using namespace rtnetlink;
-    const std::size_t address = destination.size();
-    const std::size_t body = rtmsg_size + rtattr_size + address + (destination.scope != 0 ? rtattr_size + 4 : 0);
-    NetlinkRequest request = detail::netlink_request(body, rtm_getroute, 0, sequence, order);
-    request.data[nlmsghdr_size] = std::byte{destination.family == Family::v4 ? af_inet : af_inet6};
-    request.data[nlmsghdr_size + 1] = static_cast<std::byte>(address * 8);  // rtm_dst_len, in bits
-    request.size = nlmsghdr_size + rtmsg_size;
-    detail::put(request, static_cast<std::uint16_t>(rtattr_size + address), order);
-    detail::put(request, rta_dst, order);
-    for (std::size_t i = 0; i < address; ++i) detail::put(request, destination.bytes[i], order);
-    if (destination.scope != 0) {
-        detail::put(request, static_cast<std::uint16_t>(rtattr_size + 4), order);
-        detail::put(request, rta_oif, order);
-        detail::put(request, destination.scope, order);
-    }
-    return request;
-}
-
-}  // namespace rejoin::inline v0_1
-
-#include <utility>
-
-#if defined(__linux__)
-#include <arpa/inet.h>
-#include <errno.h>
-#include <linux/filter.h>
-#include <linux/netlink.h>
-#include <linux/rtnetlink.h>
-#include <stddef.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
-namespace rejoin::inline v0_1 {
-
-/// A socket to the kernel's rtnetlink (rtnetlink(7)): owned, move-only, non-blocking, close-on-exec. It belongs to the network namespace
-/// of the thread that opened it.
-class NetlinkSocket {
-public:
-    NetlinkSocket() = default;
-    NetlinkSocket(NetlinkSocket&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-    NetlinkSocket& operator=(NetlinkSocket&& other) noexcept {
-        std::swap(fd_, other.fd_);
-        return *this;
-    }
-    ~NetlinkSocket() {
-        if (fd_ >= 0) ::close(fd_);
-    }
-
-    /// A socket that hears what the kernel says unasked of links, addresses, rules and routes, both families. Of routes, only broad ones
-    /// get through: a filter in the kernel drops the others, so that a routing table of any size costs nothing.
-    static Result<NetlinkSocket> events() {
-        constexpr unsigned groups[] = {RTNLGRP_LINK,       RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV4_ROUTE,
-                                       RTNLGRP_IPV6_ROUTE, RTNLGRP_IPV4_RULE,   RTNLGRP_IPV6_RULE};
-        std::uint32_t mask = 0;
-        for (unsigned group : groups) mask |= 1u << (group - 1);
-        return open(mask);
-    }
-    /// A socket for requests and their answers, which no filter may drop.
-    static Result<NetlinkSocket> requests() { return open(0); }
-
-    explicit operator bool() const { return fd_ >= 0; }
-    int fd() const { return fd_; }
-
-    Result<void> send(Bytes request) {
-        sockaddr_nl kernel{};
-        kernel.nl_family = AF_NETLINK;
-        while (::sendto(fd_, request.data(), request.size(), 0, reinterpret_cast<const sockaddr*>(&kernel), sizeof kernel) < 0)
-            if (errno != EINTR) return Error::system(errno);
-        return {};
-    }
-
-    /// Reads one datagram. `would_block`: there is none. `too_large`: messages were lost, because the kernel's queue was full (ENOBUFS)
-    /// or the datagram does not fit into `to`; what is known has to be read anew. What other processes send is thrown away.
-    Result<std::size_t> receive(MutableBytes to) {
-        for (;;) {
-            sockaddr_nl from{};
-            socklen_t size = sizeof from;
-            // MSG_TRUNC: the true size is returned, even of what does not fit.
-            const ssize_t n = ::recvfrom(fd_, to.data(), to.size(), MSG_TRUNC, reinterpret_cast<sockaddr*>(&from), &size);
-            if (n < 0 && errno == EINTR) continue;
-            if (n < 0)
-                return errno == EAGAIN || errno == EWOULDBLOCK ? Error(Errc::would_block)
-                       : errno == ENOBUFS                      ? Error(Errc::too_large)
-                                                               : Error::system(errno);
-            if (from.nl_pid != 0) continue;
-            if (static_cast<std::size_t>(n) > to.size()) return Errc::too_large;
-            return static_cast<std::size_t>(n);
-        }
-    }
-
-private:
-    // Routes with a longer prefix than this lead to a part of the network. Those up to it are the default route, and the pieces that
-    // virtual private networks lay over it without removing it: two of length 1, or up to the sixteen of length 4.
-    static constexpr std::uint32_t broadest_prefix = 4;
-
-    static Result<NetlinkSocket> open(std::uint32_t groups) {
-        NetlinkSocket made;
-        made.fd_ = ::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE);
-        if (made.fd_ < 0) return Error::system(errno);
-        if (groups == 0) return made;
-        // A filter loads big-endian numbers, and netlink's are the machine's own: hence htons.
-        sock_filter filter[] = {
-            BPF_STMT(BPF_LD | BPF_H | BPF_ABS, offsetof(nlmsghdr, nlmsg_type)),
-            BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, htons(RTM_NEWROUTE), 1, 0),
-            BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, htons(RTM_DELROUTE), 0, 2),
-            BPF_STMT(BPF_LD | BPF_B | BPF_ABS, sizeof(nlmsghdr) + offsetof(rtmsg, rtm_dst_len)),
-            BPF_JUMP(BPF_JMP | BPF_JGT | BPF_K, broadest_prefix, 1, 0),
-            BPF_STMT(BPF_RET | BPF_K, 0xffffffff),  // keep all of it
-            BPF_STMT(BPF_RET | BPF_K, 0),           // drop it
-        };
-        const sock_fprog program{sizeof filter / sizeof filter[0], filter};
-        sockaddr_nl address{};
-        address.nl_family = AF_NETLINK;
-        address.nl_groups = groups;
-        if (::setsockopt(made.fd_, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) != 0 ||
-            ::bind(made.fd_, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
-            return Error::system(errno);
-        return made;
-    }
-
-    int fd_ = -1;
-};
-
-}  // namespace rejoin::inline v0_1
-#endif
 
 // `monotonic_now()`: the only place where the library reads a clock. Everything below the loop takes time as an argument.
 
@@ -2455,6 +2063,620 @@ private:
 
 }  // namespace rejoin::inline v0_1
 
+namespace rejoin::inline v0_1 {
+
+/// Somebody who wants to know of changes: give it to an event source's `observe`. `unlink` (or its destruction) ends that. Neither
+/// copied nor moved; costs no memory beyond itself. Hears of each difference twice, `early` and `settled`: `ChangeFeed` says when.
+class NetworkObserver : public ListNode {
+public:
+    explicit NetworkObserver(Delegate<void(const NetworkChange&)> on_change) : on_change_(on_change) {}
+
+private:
+    friend class ObserverList;
+    Delegate<void(const NetworkChange&)> on_change_;
+};
+
+/// Observers, called in the order in which they came. While they are called, an observer may unlink or destroy any (itself too), and add
+/// some, who hear of the next change on. It may not publish.
+class ObserverList {
+public:
+    /// Adds an observer; one that listens already goes on as before.
+    void add(NetworkObserver& observer) { observers_.push(observer); }
+    void publish(const NetworkChange& change) {
+        observers_.for_each([&](ListNode& node) { static_cast<NetworkObserver&>(node).on_change_(change); });
+    }
+
+private:
+    List observers_;
+};
+
+/// The state of an event source, and what tells of its changes. Each difference is told twice: as it is noticed (`early`), for those who
+/// must start something at once; and when what changed has stayed as it is for `settle_time` (`settled`). What is undone before, such as
+/// an address that is removed and added again or a link that flaps, is never told as settled. Belongs to the loop's thread.
+class ChangeFeed {
+public:
+    /// As long as one waits before one takes a loss for real: by then what a driver or a network manager does in several steps is through.
+    static constexpr Duration settle_time = Duration::seconds(1);
+
+    explicit ChangeFeed(Loop& loop) : loop_(loop), timer_(loop, Delegate<void()>::to<&ChangeFeed::settle>(this)) {}
+
+    /// As it is now.
+    const NetworkState& state() const { return state_; }
+    void observe(NetworkObserver& observer) { observers_.add(observer); }
+
+    /// Remembers the state as it is, and gives it to be changed until `publish`. Null when memory is out.
+    NetworkState* edit() { return before_.copy_from(state_) ? &state_ : nullptr; }
+    /// Tells of every difference that the editing has made; false when there is none. The first state that is `known` counts as settled.
+    bool publish() {
+        bool any = false;
+        publishing_ = true;
+        diff(before_, state_, [&](NetworkChange change) {
+            any = true;
+            if (before_.known && !unsettled(change)) cannot_remember_ = true;
+            change.early = true;
+            observers_.publish(change);
+        });
+        publishing_ = false;
+        if (!before_.known)
+            settle_all();
+        else if (any && !timer_.armed())
+            timer_.after(settle_time);
+        return any;
+    }
+    /// The whole state is another one: `edit` and `publish` in one. Without memory nothing is told, and the state is the old one.
+    bool replace(NetworkState&& fresh) {
+        NetworkState* now = edit();
+        if (now == nullptr) return false;
+        *now = std::move(fresh);
+        return publish();
+    }
+    /// Tells of something that is not a difference between states and cannot be undone: once, as early and settled.
+    void publish(NetworkChange change) {
+        change.early = change.settled = true;
+        change.before = change.after = &state_;
+        publishing_ = true;
+        observers_.publish(change);
+        publishing_ = false;
+    }
+    /// Whether observers are being told.
+    bool publishing() const { return publishing_; }
+
+private:
+    // What a change was about, and when it last changed.
+    struct Unsettled {
+        enum class What : std::uint8_t { interface_, address, route, dns } what;
+        std::uint32_t index;
+        IpAddress ip;
+        TimePoint since;
+    };
+
+    bool unsettled(const NetworkChange& change) {
+        using Kind = NetworkChange::Kind;
+        Unsettled entry{Unsettled::What::interface_, change.interface_index, {}, loop_.now()};
+        switch (change.kind) {
+            case Kind::address_removed:
+            case Kind::address_unusable:
+            case Kind::address_added:
+            case Kind::address_usable:
+                entry.what = Unsettled::What::address;
+                entry.ip = change.address;
+                break;
+            case Kind::route_added:
+            case Kind::route_changed:
+            case Kind::route_removed:
+                entry.what = Unsettled::What::route;
+                entry.index = change.family == Family::v6;
+                break;
+            case Kind::dns_changed:
+                entry.what = Unsettled::What::dns;
+                break;
+            case Kind::active_interface_changed:  // what follows from the routes
+            case Kind::connectivity_lost:
+            case Kind::connectivity_regained:
+                return true;
+            default:
+                break;
+        }
+        for (Unsettled& known : unsettled_)
+            if (known.what == entry.what && known.index == entry.index && known.ip == entry.ip) {
+                known.since = entry.since;
+                return true;
+            }
+        return unsettled_.push(entry);
+    }
+
+    // What has held long enough is told.
+    void settle() {
+        const TimePoint now = loop_.now();
+        NetworkState was;
+        if (!was.copy_from(settled_)) return static_cast<void>(timer_.after(settle_time));
+        if (cannot_remember_) unsettled_.clear();
+        TimePoint next = TimePoint::never();
+        for (std::size_t i = unsettled_.size(); i-- > 0;) {
+            const Unsettled& entry = unsettled_[i];
+            // One happening makes several changes, a little apart: they settle together.
+            const TimePoint due = entry.since + settle_time;
+            if (due > now + together) {
+                if (due < next) next = due;
+                continue;
+            }
+            cannot_remember_ = cannot_remember_ || !take_over(entry);
+            unsettled_.erase(i);
+        }
+        if (unsettled_.empty()) settle_all();
+        if (next != TimePoint::never()) timer_.at(next);
+        publishing_ = true;
+        diff(was, settled_, [&](NetworkChange change) {
+            change.settled = true;
+            observers_.publish(change);
+        });
+        publishing_ = false;
+    }
+    // The settled state takes over what is known of one thing now.
+    bool take_over(const Unsettled& entry) {
+        bool stored = true;
+        switch (entry.what) {
+            case Unsettled::What::interface_:
+                if (const Interface* is = state_.find_interface(entry.index))
+                    stored = settled_.put(*is);
+                else
+                    settled_.remove_interface(entry.index);
+                break;
+            case Unsettled::What::address:
+                for (std::size_t i = settled_.addresses.size(); i-- > 0;)
+                    if (same(settled_.addresses[i], entry)) settled_.addresses.erase(i);
+                for (const InterfaceAddress& a : state_.addresses)
+                    if (same(a, entry)) stored = settled_.put(a) && stored;
+                break;
+            case Unsettled::What::route:
+                settled_.route[entry.index] = state_.route[entry.index];
+                break;
+            case Unsettled::What::dns:
+                stored = settled_.dns_servers.copy_from(state_.dns_servers);
+                break;
+        }
+        return stored;
+    }
+    static bool same(const InterfaceAddress& a, const Unsettled& entry) { return a.interface_index == entry.index && a.ip == entry.ip; }
+    void settle_all() {
+        unsettled_.clear();
+        cannot_remember_ = !settled_.copy_from(state_);
+        if (cannot_remember_) timer_.after(settle_time);
+    }
+
+    static constexpr Duration together = Duration::milliseconds(50);
+
+    Loop& loop_;
+    Loop::Timer timer_;
+    NetworkState state_;
+    NetworkState before_;   // kept, so that comparing needs no new memory
+    NetworkState settled_;  // as it was last told
+    Array<Unsettled> unsettled_;
+    ObserverList observers_;
+    bool cannot_remember_ = false;  // memory was out: everything counts as settled next time
+    bool publishing_ = false;
+};
+
+}  // namespace rejoin::inline v0_1
+
+namespace rejoin::inline v0_1 {
+
+class Loop;
+
+/// The event source that watches nothing, for pipes that want to know nothing of the network. An empty type: it costs nothing.
+struct NoEvents {
+    static NoEvents& of(Loop&) {
+        static NoEvents none;
+        return none;
+    }
+    /// Always empty and not `known`.
+    const NetworkState& state() const {
+        static const NetworkState unknown;
+        return unknown;
+    }
+    /// Never calls it.
+    void observe(NetworkObserver&) {}
+    Error error() const { return {}; }
+};
+
+}  // namespace rejoin::inline v0_1
+
+#include <bit>
+
+namespace rejoin::inline v0_1 {
+
+/// Linux' rtnetlink protocol (netlink(7), rtnetlink(7)): its numbers, named as the kernel's headers name them, but in small letters,
+/// which no header defines as macros.
+namespace rtnetlink {
+
+// nlmsg_type
+inline constexpr std::uint16_t nlmsg_error = 2, nlmsg_done = 3, rtm_newlink = 16, rtm_dellink = 17, rtm_getlink = 18, rtm_newaddr = 20,
+                               rtm_deladdr = 21, rtm_getaddr = 22, rtm_newroute = 24, rtm_delroute = 25, rtm_getroute = 26,
+                               rtm_newrule = 32, rtm_delrule = 33;
+// nlmsg_flags
+inline constexpr std::uint16_t nlm_f_request = 0x1, nlm_f_dump_intr = 0x10, nlm_f_dump = 0x300;
+// attributes
+inline constexpr std::uint16_t nla_type_mask = 0x3fff, ifla_ifname = 3, ifa_address = 1, ifa_local = 2, ifa_flags = 8, rta_dst = 1,
+                               rta_oif = 4, rta_gateway = 5, rta_prefsrc = 7, rta_via = 18;
+// ifi_flags
+inline constexpr std::uint32_t iff_up = 0x1, iff_loopback = 0x8, iff_lower_up = 0x10000, iff_dormant = 0x20000;
+// ifa_flags
+inline constexpr std::uint32_t ifa_f_optimistic = 0x04, ifa_f_dadfailed = 0x08, ifa_f_deprecated = 0x20, ifa_f_tentative = 0x40;
+// rtm_flags
+inline constexpr std::uint32_t rtnh_f_dead = 0x1, rtnh_f_linkdown = 0x10;
+// families, and rtm_type
+inline constexpr std::uint8_t af_unspec = 0, af_inet = 2, af_inet6 = 10, rtn_unicast = 1, rtn_local = 2;
+/// Sizes of the fixed headers: nlmsghdr, rtattr, ifinfomsg, ifaddrmsg, rtmsg.
+inline constexpr std::size_t nlmsghdr_size = 16, rtattr_size = 4, ifinfomsg_size = 16, ifaddrmsg_size = 8, rtmsg_size = 12;
+
+}  // namespace rtnetlink
+
+/// What one netlink message says. Of the parts, `kind` says which one is filled.
+struct NetlinkUpdate {
+    enum class Kind : std::uint8_t {
+        interface_is,    ///< `interface_`: all that is known of it, new or not
+        interface_gone,  ///< `interface_`
+        address_is,      ///< `address`
+        address_gone,    ///< `address`
+        route_is,        ///< `route`: a route of the kernel's, or its answer to `route_query`
+        routes_touched,  ///< a route went, or the rules that choose among tables changed: ask again
+        end,             ///< a dump is complete, or a request was refused or acknowledged: `error`
+    };
+    Kind kind = Kind::end;
+    bool interrupted = false;    ///< the dump it belongs to was overtaken by a change: ask again (NLM_F_DUMP_INTR)
+    std::uint32_t sequence = 0;  ///< of the request that it answers, or that caused it; the kernel's own have 0
+    std::int32_t error = 0;      ///< errno, or 0
+    Interface interface_;
+    InterfaceAddress address;
+    Route route;
+};
+
+namespace detail {
+
+/// An address attribute of 4 or 16 bytes, as its family has it; of family `none` when the size does not fit.
+inline IpAddress netlink_address(Bytes payload, std::uint8_t family) {
+    IpAddress ip;
+    if (payload.size() != (family == rtnetlink::af_inet ? 4u : 16u)) return ip;
+    std::memcpy(ip.bytes, payload.data(), payload.size());
+    ip.family = family == rtnetlink::af_inet ? Family::v4 : Family::v6;
+    return ip;
+}
+
+/// Calls `f(type, payload) -> bool` for each attribute; false when one does not fit into `attributes`, or `f` refuses it.
+template <class F>
+bool for_each_attribute(Bytes attributes, std::endian order, F f) {
+    while (!attributes.empty()) {
+        if (attributes.size() < rtnetlink::rtattr_size) return false;
+        const std::size_t size = load<std::uint16_t>(attributes.data(), order);
+        if (size < rtnetlink::rtattr_size || size > attributes.size()) return false;
+        const auto type = static_cast<std::uint16_t>(load<std::uint16_t>(attributes.data() + 2, order) & rtnetlink::nla_type_mask);
+        if (!f(type, attributes.subspan(rtnetlink::rtattr_size, size - rtnetlink::rtattr_size))) return false;
+        const std::size_t next = (size + 3) & ~std::size_t{3};
+        attributes = attributes.subspan(next < attributes.size() ? next : attributes.size());
+    }
+    return true;
+}
+
+inline bool decode_link(Bytes body, std::endian order, Interface& to) {
+    using namespace rtnetlink;
+    to.index = load<std::uint32_t>(body.data() + 4, order);
+    const auto flags = load<std::uint32_t>(body.data() + 8, order);
+    to.up = (flags & iff_up) != 0;
+    // A dormant link has a carrier that carries nothing yet: Wi-Fi and 802.1X before their keys (operstates.rst of the kernel).
+    to.carrier = (flags & (iff_lower_up | iff_dormant)) == iff_lower_up;
+    to.loopback = (flags & iff_loopback) != 0;
+    return for_each_attribute(body.subspan(ifinfomsg_size), order, [&](std::uint16_t type, Bytes payload) {
+        if (type != ifla_ifname) return true;
+        std::size_t size = 0;
+        while (size < payload.size() && payload[size] != std::byte{0}) ++size;
+        to.name = Text<15>({reinterpret_cast<const char*>(payload.data()), size});
+        return true;
+    });
+}
+
+inline bool decode_address(Bytes body, std::endian order, InterfaceAddress& to) {
+    using namespace rtnetlink;
+    const auto family = static_cast<std::uint8_t>(body[0]);
+    to.prefix_length = static_cast<std::uint8_t>(body[1]);
+    auto flags = static_cast<std::uint32_t>(body[2]);
+    to.interface_index = load<std::uint32_t>(body.data() + 4, order);
+    bool local = false;
+    const bool whole = for_each_attribute(body.subspan(ifaddrmsg_size), order, [&](std::uint16_t type, Bytes payload) {
+        // On a point-to-point link IFA_ADDRESS is the other end, and IFA_LOCAL is ours.
+        if (type == ifa_local || (type == ifa_address && !local)) {
+            to.ip = netlink_address(payload, family);
+            local = type == ifa_local;
+            return to.ip.family != Family::none;
+        }
+        if (type == ifa_flags) {  // all of them; the header has room for eight
+            if (payload.size() != 4) return false;
+            flags = load<std::uint32_t>(payload.data(), order);
+        }
+        return true;
+    });
+    if (!whole || to.ip.family == Family::none) return false;
+    if (to.ip.family == Family::v6 && to.ip.is_link_local()) to.ip.scope = to.interface_index;
+    to.tentative = (flags & (ifa_f_tentative | ifa_f_optimistic)) == ifa_f_tentative;  // an optimistic one may be used (RFC 4429)
+    to.duplicate = (flags & ifa_f_dadfailed) != 0;
+    to.deprecated = (flags & ifa_f_deprecated) != 0;
+    return true;
+}
+
+inline bool decode_route(Bytes body, std::endian order, Route& to) {
+    using namespace rtnetlink;
+    const auto family = static_cast<std::uint8_t>(body[0]);
+    const auto type = static_cast<std::uint8_t>(body[7]);
+    const bool whole = for_each_attribute(body.subspan(rtmsg_size), order, [&](std::uint16_t attribute, Bytes payload) {
+        switch (attribute) {
+            case rta_oif:
+                if (payload.size() != 4) return false;
+                to.interface_index = load<std::uint32_t>(payload.data(), order);
+                return true;
+            case rta_gateway:
+                to.gateway = netlink_address(payload, family);
+                return to.gateway.family != Family::none;
+            case rta_via:  // a gateway of the other family (RFC 8950)
+                if (payload.size() < 2) return false;
+                to.gateway = netlink_address(payload.subspan(2), static_cast<std::uint8_t>(load<std::uint16_t>(payload.data(), order)));
+                return to.gateway.family != Family::none;
+            case rta_prefsrc:
+                to.source = netlink_address(payload, family);
+                return to.source.family != Family::none;
+            default:
+                return true;
+        }
+    });
+    if (!whole) return false;
+    to.present = (type == rtn_unicast || type == rtn_local) &&  // the others refuse: unreachable, prohibit, blackhole
+                 (load<std::uint32_t>(body.data() + 8, order) & (rtnh_f_dead | rtnh_f_linkdown)) == 0;
+    if (!to.present) to = {};
+    for (IpAddress* ip : {&to.gateway, &to.source})
+        if (ip->family == Family::v6 && ip->is_link_local()) ip->scope = to.interface_index;
+    return true;
+}
+
+/// Takes messages from the front of `datagram` up to and with the next one that concerns us: true, and `update` is what it says. False
+/// when there is none.
+inline Result<bool> next_update(Bytes& datagram, std::endian order, NetlinkUpdate& update) {
+    using namespace rtnetlink;
+    using Kind = NetlinkUpdate::Kind;
+    while (!datagram.empty()) {
+        if (datagram.size() < nlmsghdr_size) return Errc::malformed;
+        const std::size_t size = load<std::uint32_t>(datagram.data(), order);
+        const auto type = load<std::uint16_t>(datagram.data() + 4, order);
+        const auto flags = load<std::uint16_t>(datagram.data() + 6, order);
+        if (size < nlmsghdr_size || size > datagram.size()) return Errc::malformed;
+        const Bytes body = datagram.subspan(nlmsghdr_size, size - nlmsghdr_size);
+        const std::size_t next = (size + 3) & ~std::size_t{3};
+        datagram = datagram.subspan(next < datagram.size() ? next : datagram.size());
+
+        update = {};
+        update.sequence = load<std::uint32_t>(body.data() - 8, order);
+        update.interrupted = (flags & nlm_f_dump_intr) != 0;
+        // The family, where there is one; it decides whether the rest of the message is ours to judge.
+        const auto family = body.empty() ? af_unspec : static_cast<std::uint8_t>(body[0]);
+        const bool foreign = !body.empty() && family != af_inet && family != af_inet6;
+        bool whole = true;
+        switch (type) {
+            case rtm_newlink:
+            case rtm_dellink:
+                if (family != af_unspec) continue;
+                update.kind = type == rtm_newlink ? Kind::interface_is : Kind::interface_gone;
+                whole = body.size() >= ifinfomsg_size && decode_link(body, order, update.interface_);
+                break;
+            case rtm_newaddr:
+            case rtm_deladdr:
+                if (foreign) continue;
+                update.kind = type == rtm_newaddr ? Kind::address_is : Kind::address_gone;
+                whole = body.size() >= ifaddrmsg_size && decode_address(body, order, update.address);
+                break;
+            case rtm_newroute:
+                if (foreign) continue;
+                update.kind = Kind::route_is;
+                whole = body.size() >= rtmsg_size && decode_route(body, order, update.route);
+                break;
+            case rtm_delroute:
+            case rtm_newrule:
+            case rtm_delrule:
+                update.kind = Kind::routes_touched;
+                break;
+            case nlmsg_error:
+            case nlmsg_done:  // an error number, negative, which old kernels leave out of NLMSG_DONE
+                update.kind = Kind::end;
+                whole = body.size() >= 4 || (type == nlmsg_done && body.empty());
+                if (whole && !body.empty()) update.error = static_cast<std::int32_t>(0 - load<std::uint32_t>(body.data(), order));
+                break;
+            default:
+                continue;
+        }
+        if (!whole) return Errc::malformed;
+        return true;
+    }
+    return false;
+}
+
+}  // namespace detail
+
+/// Reads every message of one netlink datagram, whose numbers are in `order` (the kernel's own), and calls `sink(const NetlinkUpdate&)`
+/// for each that concerns us; of all others only the length is looked at. Skipped are: other message types, interfaces seen as bridge
+/// ports (their family is not AF_UNSPEC, and "removed" means from the bridge), addresses and routes of other families, unknown
+/// attributes, and what nested ones contain. `malformed`: a message or attribute is shorter than it must be, or longer than what holds
+/// it, or an address is missing or of the wrong size; what stood before has been delivered. Reads nothing outside `datagram`.
+template <class Sink>
+Result<void> decode_netlink(Bytes datagram, std::endian order, Sink&& sink) {
+    for (NetlinkUpdate update;;) {
+        auto more = detail::next_update(datagram, order, update);
+        if (!more) return more.error();
+        if (!*more) return {};
+        sink(static_cast<const NetlinkUpdate&>(update));
+    }
+}
+
+/// A request to the kernel, ready to be sent.
+struct NetlinkRequest {
+    std::byte data[64] = {};
+    std::size_t size = 0;
+    Bytes bytes() const { return {data, size}; }
+};
+
+namespace detail {
+
+template <class T>
+void put(NetlinkRequest& to, T value, std::endian order) {
+    for (std::size_t i = 0; i < sizeof(T); ++i)
+        to.data[to.size++] = static_cast<std::byte>(value >> 8 * (order == std::endian::big ? sizeof(T) - 1 - i : i));
+}
+inline NetlinkRequest netlink_request(std::size_t body, std::uint16_t type, std::uint16_t flags, std::uint32_t sequence,
+                                      std::endian order) {
+    NetlinkRequest request;
+    put(request, static_cast<std::uint32_t>(rtnetlink::nlmsghdr_size + body), order);
+    put(request, type, order);
+    put(request, static_cast<std::uint16_t>(flags | rtnetlink::nlm_f_request), order);
+    put(request, sequence, order);
+    request.size = rtnetlink::nlmsghdr_size + body;  // the sender's port stays 0: the kernel fills it in
+    return request;
+}
+
+}  // namespace detail
+
+/// Asks for every interface; the answers end with an update of kind `end`.
+inline NetlinkRequest link_dump(std::uint32_t sequence, std::endian order) {
+    return detail::netlink_request(rtnetlink::ifinfomsg_size, rtnetlink::rtm_getlink, rtnetlink::nlm_f_dump, sequence, order);
+}
+/// Asks for every address of every interface; the answers end with an update of kind `end`.
+inline NetlinkRequest address_dump(std::uint32_t sequence, std::endian order) {
+    return detail::netlink_request(rtnetlink::ifaddrmsg_size, rtnetlink::rtm_getaddr, rtnetlink::nlm_f_dump, sequence, order);
+}
+/// Asks which route the kernel would take to `destination`, of either family; it answers with one update, `route_is`, or `end` with
+/// the error that a connection would get. Looked up, not dumped: the cost does not grow with the table. A destination with a scope is
+/// looked up on that interface.
+inline NetlinkRequest route_query(const IpAddress& destination, std::uint32_t sequence, std::endian order) {
+    using namespace rtnetlink;
+    const std::size_t address = destination.size();
+    const std::size_t body = rtmsg_size + rtattr_size + address + (destination.scope != 0 ? rtattr_size + 4 : 0);
+    NetlinkRequest request = detail::netlink_request(body, rtm_getroute, 0, sequence, order);
+    request.data[nlmsghdr_size] = std::byte{destination.family == Family::v4 ? af_inet : af_inet6};
+    request.data[nlmsghdr_size + 1] = static_cast<std::byte>(address * 8);  // rtm_dst_len, in bits
+    request.size = nlmsghdr_size + rtmsg_size;
+    detail::put(request, static_cast<std::uint16_t>(rtattr_size + address), order);
+    detail::put(request, rta_dst, order);
+    for (std::size_t i = 0; i < address; ++i) detail::put(request, destination.bytes[i], order);
+    if (destination.scope != 0) {
+        detail::put(request, static_cast<std::uint16_t>(rtattr_size + 4), order);
+        detail::put(request, rta_oif, order);
+        detail::put(request, destination.scope, order);
+    }
+    return request;
+}
+
+}  // namespace rejoin::inline v0_1
+
+#include <utility>
+
+#if defined(__linux__)
+#include <arpa/inet.h>
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+#include <stddef.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+namespace rejoin::inline v0_1 {
+
+/// A socket to the kernel's rtnetlink (rtnetlink(7)): owned, move-only, non-blocking, close-on-exec. It belongs to the network namespace
+/// of the thread that opened it.
+class NetlinkSocket {
+public:
+    NetlinkSocket() = default;
+    NetlinkSocket(NetlinkSocket&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+    NetlinkSocket& operator=(NetlinkSocket&& other) noexcept {
+        std::swap(fd_, other.fd_);
+        return *this;
+    }
+    ~NetlinkSocket() {
+        if (fd_ >= 0) ::close(fd_);
+    }
+
+    /// A socket that hears what the kernel says unasked of links, addresses, rules and routes, both families. Of routes, only broad ones
+    /// get through: a filter in the kernel drops the others, so that a routing table of any size costs nothing.
+    static Result<NetlinkSocket> events() {
+        constexpr unsigned groups[] = {RTNLGRP_LINK,       RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV4_ROUTE,
+                                       RTNLGRP_IPV6_ROUTE, RTNLGRP_IPV4_RULE,   RTNLGRP_IPV6_RULE};
+        std::uint32_t mask = 0;
+        for (unsigned group : groups) mask |= 1u << (group - 1);
+        return open(mask);
+    }
+    /// A socket for requests and their answers, which no filter may drop.
+    static Result<NetlinkSocket> requests() { return open(0); }
+
+    explicit operator bool() const { return fd_ >= 0; }
+    int fd() const { return fd_; }
+
+    Result<void> send(Bytes request) {
+        sockaddr_nl kernel{};
+        kernel.nl_family = AF_NETLINK;
+        while (::sendto(fd_, request.data(), request.size(), 0, reinterpret_cast<const sockaddr*>(&kernel), sizeof kernel) < 0)
+            if (errno != EINTR) return Error::system(errno);
+        return {};
+    }
+
+    /// Reads one datagram. `would_block`: there is none. `too_large`: messages were lost, because the kernel's queue was full (ENOBUFS)
+    /// or the datagram does not fit into `to`; what is known has to be read anew. What other processes send is thrown away.
+    Result<std::size_t> receive(MutableBytes to) {
+        for (;;) {
+            sockaddr_nl from{};
+            socklen_t size = sizeof from;
+            // MSG_TRUNC: the true size is returned, even of what does not fit.
+            const ssize_t n = ::recvfrom(fd_, to.data(), to.size(), MSG_TRUNC, reinterpret_cast<sockaddr*>(&from), &size);
+            if (n < 0 && errno == EINTR) continue;
+            if (n < 0)
+                return errno == EAGAIN || errno == EWOULDBLOCK ? Error(Errc::would_block)
+                       : errno == ENOBUFS                      ? Error(Errc::too_large)
+                                                               : Error::system(errno);
+            if (from.nl_pid != 0) continue;
+            if (static_cast<std::size_t>(n) > to.size()) return Errc::too_large;
+            return static_cast<std::size_t>(n);
+        }
+    }
+
+private:
+    // Routes with a longer prefix than this lead to a part of the network. Those up to it are the default route, and the pieces that
+    // virtual private networks lay over it without removing it: two of length 1, or up to the sixteen of length 4.
+    static constexpr std::uint32_t broadest_prefix = 4;
+
+    static Result<NetlinkSocket> open(std::uint32_t groups) {
+        NetlinkSocket made;
+        made.fd_ = ::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE);
+        if (made.fd_ < 0) return Error::system(errno);
+        if (groups == 0) return made;
+        // A filter loads big-endian numbers, and netlink's are the machine's own: hence htons.
+        sock_filter filter[] = {
+            BPF_STMT(BPF_LD | BPF_H | BPF_ABS, offsetof(nlmsghdr, nlmsg_type)),
+            BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, htons(RTM_NEWROUTE), 1, 0),
+            BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, htons(RTM_DELROUTE), 0, 2),
+            BPF_STMT(BPF_LD | BPF_B | BPF_ABS, sizeof(nlmsghdr) + offsetof(rtmsg, rtm_dst_len)),
+            BPF_JUMP(BPF_JMP | BPF_JGT | BPF_K, broadest_prefix, 1, 0),
+            BPF_STMT(BPF_RET | BPF_K, 0xffffffff),  // keep all of it
+            BPF_STMT(BPF_RET | BPF_K, 0),           // drop it
+        };
+        const sock_fprog program{sizeof filter / sizeof filter[0], filter};
+        sockaddr_nl address{};
+        address.nl_family = AF_NETLINK;
+        address.nl_groups = groups;
+        if (::setsockopt(made.fd_, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) != 0 ||
+            ::bind(made.fd_, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
+            return Error::system(errno);
+        return made;
+    }
+
+    int fd_ = -1;
+};
+
+}  // namespace rejoin::inline v0_1
+#endif
+
 #if defined(__linux__)
 #include <net/if.h>
 
@@ -2469,7 +2691,8 @@ public:
     explicit Netlink(Loop& loop)
         : loop_(loop),
           watch_(loop, Delegate<void(Ready)>::to<&Netlink::hear>(this)),
-          timer_(loop, Delegate<void()>::to<&Netlink::due>(this)) {
+          timer_(loop, Delegate<void()>::to<&Netlink::due>(this)),
+          feed_(loop) {
         error_ = open();
         if (!error_) catch_up();
     }
@@ -2478,9 +2701,9 @@ public:
 
     /// What is known now; changes only in the loop. While the changes that a message brought are delivered, the routes may still be those
     /// of before: theirs follow in the same turn.
-    const NetworkState& state() const { return state_; }
+    const NetworkState& state() const { return feed_.state(); }
     /// Tells `observer` of every change from now on, until it is unlinked or destroyed.
-    void observe(NetworkObserver& observer) { feed_.add(observer); }
+    void observe(NetworkObserver& observer) { feed_.observe(observer); }
     /// Why the network cannot be watched (some sandboxes forbid it), or none; `state().known` is then false for good.
     Error error() const { return error_; }
 
@@ -2529,38 +2752,39 @@ private:
                 lost_ = lost_ || size.error() != Errc::would_block;
                 break;
             }
-            if (!size || !before_.copy_from(state_)) {
+            NetworkState* const state = size ? feed_.edit() : nullptr;
+            if (state == nullptr) {
                 lost_ = drain = true;
                 continue;
             }
-            apply({buffer_, *size});
-            if (feed_.publish(before_, state_)) unsettled_ = true;
+            apply({buffer_, *size}, *state);
+            if (feed_.publish()) unsettled_ = true;
         }
         if (unsettled_ || lost_) looks_ = 0;
         if (touched_ || unsettled_ || lost_) catch_up();
     }
 
     // Applies a datagram to the state.
-    void apply(Bytes datagram) {
+    void apply(Bytes datagram, NetworkState& state) {
         using Kind = NetlinkUpdate::Kind;
         bool stored = true;
         auto decoded = decode_netlink(datagram, std::endian::native, [&](const NetlinkUpdate& update) {
             const InterfaceAddress& address = update.address;
             switch (update.kind) {
                 case Kind::interface_is:
-                    stored = state_.put(update.interface_) && stored;
+                    stored = state.put(update.interface_) && stored;
                     break;
                 case Kind::interface_gone:
-                    state_.remove_interface(update.interface_.index);
+                    state.remove_interface(update.interface_.index);
                     break;
                 case Kind::address_is:
                     // Routers announce lifetimes again and again. What is new may change a route's source, even if `diff` is silent.
-                    if (const auto* is = state_.find_address(address.interface_index, address.ip); is != nullptr && *is == address) break;
-                    stored = state_.put(address) && stored;
+                    if (const auto* is = state.find_address(address.interface_index, address.ip); is != nullptr && *is == address) break;
+                    stored = state.put(address) && stored;
                     unsettled_ = true;
                     break;
                 case Kind::address_gone:
-                    state_.remove(address);
+                    state.remove(address);
                     unsettled_ = true;
                     break;
                 default:
@@ -2577,15 +2801,16 @@ private:
         if (lost_ && now >= next_reading_) {
             next_reading_ = now + between_readings;
             const Error error = read_all(fresh).error();
-            if (!state_.known && error.domain() == Error::Domain::system) return give_up(error);
+            if (!state().known && error.domain() == Error::Domain::system) return give_up(error);
             lost_ = static_cast<bool>(error);
         }
         if (lost_) timer_.at(next_reading_);
+        NetworkState* const is = fresh.known || state().known ? feed_.edit() : nullptr;
+        if (is == nullptr) return;
         if (fresh.known) {
-            before_ = std::move(state_);
-            state_ = std::move(fresh);
-        } else if (!state_.known || !before_.copy_from(state_)) {
-            return;
+            std::swap(is->interfaces, fresh.interfaces);
+            std::swap(is->addresses, fresh.addresses);
+            is->known = true;
         }
         bool doubtful = false;
         for (Family family : {Family::v4, Family::v6}) {
@@ -2595,13 +2820,13 @@ private:
             if (!dead || dead_since == TimePoint::never()) dead_since = dead ? now : TimePoint::never();
             const bool believed = answer && (!dead || now - dead_since >= disbelief);
             doubtful = doubtful || !believed;
-            state_.route_for(family) = !believed ? before_.route_for(family) : dead ? Route() : *answer;
+            if (believed) is->route_for(family) = dead ? Route() : *answer;
         }
         if (!lost_ && looks_ < sizeof look_again / sizeof look_again[0])
             timer_.after(look_again[looks_++]);
         else if (!lost_ && doubtful)
             timer_.after(disbelief);
-        feed_.publish(before_, state_);
+        feed_.publish();
     }
 
     Result<Route> ask_route(const IpAddress& destination) {
@@ -2616,7 +2841,7 @@ private:
     }
     // Without carrier Linux keeps the route, and the packets die.
     bool leads_nowhere(const Route& route) const {
-        const Interface* by = state_.find_interface(route.interface_index);
+        const Interface* by = state().find_interface(route.interface_index);
         return by != nullptr && !by->running();
     }
 
@@ -2674,8 +2899,6 @@ private:
     NetlinkSocket events_, requests_;
     Loop::Watch watch_;  // after the sockets: it stops before they are closed
     Loop::Timer timer_;
-    NetworkState state_;
-    NetworkState before_;  // kept, so that comparing needs no new memory
     ChangeFeed feed_;
     Error error_;
     TimePoint next_reading_;
@@ -3116,8 +3339,9 @@ namespace rejoin::inline v0_1 {
 ///
 ///     static E& of(Loop&)                     the loop's one; `loop.service<E>()` makes it as `E(loop)` when first asked for
 ///     const NetworkState& state() const       now; empty and not `known` where it has not looked
-///     void observe(NetworkObserver&)          tells the observer of every change from now on, on the loop's thread, until it is unlinked;
-///                                             `ChangeFeed` does it. After `state()` has changed, never inside `of` or `observe`.
+///     void observe(NetworkObserver&)          tells the observer of every change from now on, on the loop's thread, until it is unlinked:
+///                                             early and, when it has held, as settled. `ChangeFeed` does it. After `state()` has changed,
+///                                             never inside `of` or `observe`.
 template <class E>
 concept EventSource = requires(E& source, const E& seen, Loop& loop, NetworkObserver& observer) {
     { E::of(loop) } -> std::same_as<E&>;
@@ -5222,6 +5446,9 @@ inline Description describe(PipeState state, const Failure& why) {
     return text;
 }
 
+/// When a handler hears of a change of the network: when it has held for `ChangeFeed::settle_time`, or as soon as it is noticed.
+enum class Notice : std::uint8_t { settled, at_once };
+
 /// What a pipe has done so far in its present conversation, or in the last one.
 struct Statistics {
     std::uint64_t bytes_sent = 0;            ///< of the stream, queued by `send`
@@ -5322,14 +5549,17 @@ public:
     HandlerId on_receive(Function<void(Bytes)> handler) { return add(receive_handlers_, std::move(handler)); }
     /// The state changed, or, while connecting or interrupted, an attempt failed in another way than the last one.
     HandlerId on_state(Function<void(PipeState, const Failure&)> handler) { return add(state_handlers_, std::move(handler)); }
-    /// The host's network changed, whether or not it concerns this pipe.
-    HandlerId on_network_change(Function<void(const NetworkChange&)> handler) { return add(network_handlers_, std::move(handler)); }
+    /// The host's network changed, whether or not it concerns this pipe. `Notice::settled`: the change has held for a second; what cancels
+    /// itself is not told. `Notice::at_once`: as soon as it is noticed. (The pipe itself acts at once.)
+    HandlerId on_network_change(Function<void(const NetworkChange&)> handler, Notice notice = Notice::settled) {
+        return add(notice == Notice::settled ? network_handlers_ : early_network_handlers_, std::move(handler));
+    }
     /// After `send` was refused with `would_block`: there is room again.
     HandlerId on_drained(Function<void()> handler) { return add(drained_handlers_, std::move(handler)); }
     /// Takes a handler away; false when there is none of that id.
     bool remove_handler(HandlerId id) {
-        return id != 0 &&
-               (receive_handlers_.remove(id) || state_handlers_.remove(id) || network_handlers_.remove(id) || drained_handlers_.remove(id));
+        return id != 0 && (receive_handlers_.remove(id) || state_handlers_.remove(id) || network_handlers_.remove(id) ||
+                           early_network_handlers_.remove(id) || drained_handlers_.remove(id));
     }
 
     // ---- Opening.
@@ -5680,12 +5910,6 @@ private:
         const TimePoint now = loop_.now();
         if (connection_ == nullptr && now - (interrupted_at_ == TimePoint() ? started_at_ : interrupted_at_) >= options_->give_up_after)
             return static_cast<void>(fail(last_failure_ ? last_failure_ : classify(Errc::timed_out, Stage::connecting)));
-        if constexpr (!survives)
-            if (connection_ != nullptr) {  // its address was missing a moment ago
-                const std::uint32_t over = events_.state().interface_of(connection_->local_endpoint().ip());
-                if (over == 0) broken(Errc::address_lost);
-                return;
-            }
         if (!patient && name_ != nullptr && name_->query.busy()) {
             name_->query.cancel();
             return static_cast<void>(recover(classify(Errc::timed_out, Stage::resolving)));
@@ -5893,9 +6117,16 @@ private:
     }
 
     void network_changed(const NetworkChange& change) {
-        if (!network_handlers_(change)) return;
+        if (change.early && !early_network_handlers_(change)) return;
+        if (change.settled && !network_handlers_(change)) return;
         if (state_ == PipeState::idle || state_ == PipeState::closed) return;
-        const bool hit = connection_ != nullptr && change.major && change.affects(connection_->local_endpoint().ip());
+        const bool hit =
+            connection_ != nullptr && change.major && change.affects(connection_->local_endpoint().ip(), connection_->peer_endpoint().ip());
+        if constexpr (!survives)
+            // Nothing can be started beside it: given up when it is certain that its address is gone.
+            if (hit && change.settled && change.after->interface_of(connection_->local_endpoint().ip()) == 0)
+                return static_cast<void>(broken(Errc::address_lost));
+        if (!change.early) return;
         if constexpr (survives) {
             if (owner_ != nullptr) {
                 // The other side does the connecting; a probe tells soon whether this connection still is one.
@@ -5909,9 +6140,6 @@ private:
                 kick_.schedule();
                 return;
             }
-        } else {
-            // An address that comes back within a second costs nothing.
-            if (hit) return static_cast<void>(retry_.after(Duration::seconds(1)));
         }
         const bool content = connection_ != nullptr && attempts_ == nullptr && !parked_ && !retry_.armed();
         if (!change.may_help() || start_due_ || (name_ != nullptr && name_->query.busy()) || content) return;
@@ -6218,7 +6446,7 @@ private:
     NetworkObserver observer_;
     Handlers<Bytes> receive_handlers_;
     Handlers<PipeState, const Failure&> state_handlers_;
-    Handlers<const NetworkChange&> network_handlers_;
+    Handlers<const NetworkChange&> network_handlers_, early_network_handlers_;
     Handlers<> drained_handlers_;
     TimePoint started_at_;
     TimePoint interrupted_at_;  // zero while there is a connection, and before the first
@@ -6931,13 +7159,13 @@ namespace rejoin::inline v0_1 {
 /// An event source whose network is what the program says it is: for tests, the users' own included. Belongs to the loop's thread.
 class Scripted {
 public:
-    explicit Scripted(Loop&) {}
+    explicit Scripted(Loop& loop) : feed_(loop), later_(loop, Delegate<void()>::to<&Scripted::apply>(this)) {}
     /// The one of this loop, made when first asked for. Lives as long as the loop.
     static Scripted& of(Loop& loop) { return loop.service<Scripted>(); }
 
-    const NetworkState& state() const { return state_; }
+    const NetworkState& state() const { return feed_.state(); }
     /// Tells `observer` of every change from now on, until it is unlinked or destroyed.
-    void observe(NetworkObserver& observer) { feed_.add(observer); }
+    void observe(NetworkObserver& observer) { feed_.observe(observer); }
     Error error() const { return {}; }
 
     /// The network looks like this from now on; before this returns, the observers have been told what that changes. Called from an
@@ -6945,20 +7173,23 @@ public:
     void set(NetworkState&& state) {
         next_ = std::move(state);
         next_.known = pending_ = true;
-        if (publishing_) return;
-        publishing_ = true;
-        while (std::exchange(pending_, false)) {
-            before_ = std::move(state_);
-            state_ = std::move(next_);
-            feed_.publish(before_, state_);
-        }
-        publishing_ = false;
+        if (!feed_.publishing()) return apply();
+        if (!applying_) later_.schedule();
     }
+    /// Tells of a change that is no difference between states: `woke`, `external_address_changed`.
+    void tell(const NetworkChange& change) { feed_.publish(change); }
 
 private:
-    NetworkState state_, before_, next_;
+    void apply() {
+        applying_ = true;
+        while (std::exchange(pending_, false)) feed_.replace(std::move(next_));
+        applying_ = false;
+    }
+
     ChangeFeed feed_;
-    bool pending_ = false, publishing_ = false;
+    Loop::Deferred later_;
+    NetworkState next_;
+    bool pending_ = false, applying_ = false;
 };
 
 }  // namespace rejoin::inline v0_1

@@ -46,11 +46,11 @@ constexpr char fin[] = "14000000", goodbye[] = "15000000";
 
 // Everything that the session allocates with new; the replay buffer is the rest, and is charged to its budget. Not inlined: GCC would
 // take the one half of a pair for a mistake where it has inlined only the other.
-void* operator new(std::size_t n) {
+[[gnu::noinline]] void* operator new(std::size_t n) {
     ++allocations;
     return std::malloc(n);
 }
-void* operator new(std::size_t n, const std::nothrow_t&) noexcept {
+[[gnu::noinline]] void* operator new(std::size_t n, const std::nothrow_t&) noexcept {
     ++allocations;
     return std::malloc(n);
 }
