@@ -3,5 +3,6 @@
 
 // All of rejoin but the adaptors to the standard types, which are in rejoin/std.hpp.
 #include <rejoin/listener.hpp>
+#include <rejoin/network/external_address.hpp>
 #include <rejoin/network/scripted.hpp>
 #include <rejoin/pipe.hpp>

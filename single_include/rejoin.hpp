@@ -1229,6 +1229,9 @@ struct NetworkChange {
     IpAddress old_address;
     IpAddress server;
     std::uint16_t server_port = 0;
+    /// Of `external_address_changed`: the local address that the internet sees at another one now. Of family `none` where no connection is
+    /// hit: `address` is the first that is known, or that of a local address which leads to the internet now and did not before.
+    IpAddress local_address;
     /// Of `external_address_changed`: the servers see different ones, so that a peer will see yet another (RFC 4787 §4.1).
     bool servers_disagree = false;
     Duration slept;  ///< of `woke`
@@ -1263,7 +1266,7 @@ struct NetworkChange {
                 return was.present && was.interface_index == over && !(is.present && same_path(was, is));
             }
             case Kind::external_address_changed:
-                return family == ip.family && over == interface_index && !before->on_link(over, peer);
+                return same_address(ip, local_address) && !before->on_link(over, peer);
             case Kind::woke:
                 return !ip.is_loopback();
             default:
@@ -7148,6 +7151,791 @@ private:
     bool* destroyed_ = nullptr;
     std::size_t size_ = 0;
     HandlerId last_handler_ = 0;
+};
+
+}  // namespace rejoin::inline v0_1
+
+// STUN messages (RFC 8489): the Binding method, to bytes and from bytes. Pure; nothing is allocated, and what is decoded looks into the
+// datagram that it came in.
+namespace rejoin::inline v0_1::stun {
+
+/// The port that STUN has over UDP (RFC 8489 §18.6).
+inline constexpr std::uint16_t default_port = 3478;
+
+inline constexpr std::size_t header_size = 20;
+inline constexpr std::uint32_t magic_cookie = 0x2112a442;        // RFC 8489 §5
+inline constexpr std::uint32_t fingerprint_xor = 0x5354554e;     // §14.7
+inline constexpr std::size_t attribute_header_size = 4;          // §14
+inline constexpr std::uint16_t comprehension_optional = 0x8000;  // an attribute of this number or more may be left alone
+
+/// Attribute types (RFC 8489 §18.3).
+enum class Attribute : std::uint16_t {
+    mapped_address = 0x0001,
+    source_address = 0x0004,  // this and the next two are of RFC 3489: some servers still add them, unasked
+    changed_address = 0x0005,
+    username = 0x0006,
+    message_integrity = 0x0008,
+    error_code = 0x0009,
+    unknown_attributes = 0x000a,
+    reflected_from = 0x000b,
+    realm = 0x0014,
+    nonce = 0x0015,
+    message_integrity_sha256 = 0x001c,
+    password_algorithm = 0x001d,
+    userhash = 0x001e,
+    xor_mapped_address = 0x0020,
+    software = 0x8022,
+    alternate_server = 0x8023,
+    fingerprint = 0x8028,
+};
+
+/// What a message is: method and class of RFC 8489 §5, for the one method there is here.
+enum class MessageType : std::uint16_t { request = 0x0001, indication = 0x0011, success = 0x0101, error = 0x0111 };
+
+/// Names one transaction. Chosen at random for each, from entropy: whoever cannot see the request cannot guess it (RFC 8489 §5).
+struct TransactionId {
+    std::byte bytes[12] = {};
+    friend bool operator==(const TransactionId&, const TransactionId&) = default;
+};
+
+/// A decoded message. Its views hold as long as the datagram.
+struct Message {
+    MessageType type = MessageType::request;
+    TransactionId id;
+    Endpoint mapped;  ///< where the sender of the request seemed to be: XOR-MAPPED-ADDRESS, else MAPPED-ADDRESS; every success has it
+    Endpoint alternate_server;     ///< ALTERNATE-SERVER; not `valid` when there is none
+    std::uint16_t error_code = 0;  ///< 300 to 699, in an error
+    TextView reason;               ///< ERROR-CODE's phrase, as the peer wrote it
+    TextView software;             ///< SOFTWARE, as the peer wrote it
+    Bytes unknown_attributes;      ///< UNKNOWN-ATTRIBUTES: two bytes each, in network order
+    bool authenticated = false;    ///< MESSAGE-INTEGRITY-SHA256 was there, and made with the key
+    bool fingerprint = false;      ///< FINGERPRINT was there, and right
+};
+
+namespace detail {
+
+// CRC-32 of ITU V.42, bit by bit: messages are short and rare, and a table would cost every program 1 KiB.
+inline std::uint32_t crc32(Bytes bytes) {
+    std::uint32_t crc = ~std::uint32_t{0};
+    for (std::byte b : bytes) {
+        crc ^= std::to_integer<std::uint32_t>(b);
+        for (int bit = 0; bit < 8; ++bit) crc = crc >> 1 ^ (crc & 1 ? 0xedb88320 : 0);
+    }
+    return ~crc;
+}
+
+// RFC 8489 §14.6: over what stands before the attribute, with a length in the header that ends behind it.
+inline Digest integrity(Bytes before, Bytes key) {
+    std::byte length[2];
+    store_big(length, static_cast<std::uint16_t>(before.size() - header_size + attribute_header_size + sizeof(Digest)));
+    const Bytes pieces[] = {before.first(2), length, before.subspan(4)};
+    return hmac_sha256(key, pieces);
+}
+inline std::uint32_t fingerprint(Bytes before) { return crc32(before) ^ fingerprint_xor; }
+
+// §14.1 and §14.2. False when it is no address, or one that nobody can have.
+inline bool read_address(Bytes value, Bytes mask, Endpoint& to) {
+    if (value.size() < 4) return false;
+    IpAddress ip;
+    ip.family = value[1] == std::byte{1} ? Family::v4 : value[1] == std::byte{2} ? Family::v6 : Family::none;
+    if (ip.family == Family::none || value.size() != 4 + ip.size()) return false;
+    auto port = load_big<std::uint16_t>(&value[2]);
+    for (std::size_t i = 0; i < ip.size(); ++i) ip.bytes[i] = std::to_integer<std::uint8_t>(value[4 + i]);
+    if (!mask.empty()) {
+        port = static_cast<std::uint16_t>(port ^ load_big<std::uint16_t>(&mask[0]));
+        for (std::size_t i = 0; i < ip.size(); ++i) ip.bytes[i] ^= std::to_integer<std::uint8_t>(mask[i]);
+    }
+    if (ip.is_unspecified() || port == 0) return false;
+    to = Endpoint(ip, port);
+    return true;
+}
+
+inline TextView text(Bytes value) { return {reinterpret_cast<const char*>(value.data()), value.size()}; }
+
+}  // namespace detail
+
+/// One datagram as a message. With a `key`, MESSAGE-INTEGRITY-SHA256 is demanded and checked; without one it is passed over, and so is
+/// the older MESSAGE-INTEGRITY (SHA-1) always. FINGERPRINT is checked where it is there. Of an attribute that stands there twice the
+/// first counts (RFC 8489 §14), and what stands behind an integrity attribute counts for nothing, FINGERPRINT apart (§14.5, §14.6).
+///
+/// `malformed`: no STUN message, another method than Binding, a length that does not fit, an address or error code that cannot be, a
+/// FINGERPRINT that is wrong or not the last, a success without an address, or an error without a code. `proof_invalid`: a key was
+/// given, and the message was not made with it. `unsupported`: it has an attribute that has to be understood (§14) and is not.
+inline Result<Message> decode(Bytes datagram, Bytes key = {}) {
+    if (datagram.size() < header_size || datagram.size() % 4 != 0) return Errc::malformed;
+    Message message;
+    message.type = static_cast<MessageType>(load_big<std::uint16_t>(&datagram[0]));
+    if (message.type != MessageType::request && message.type != MessageType::indication && message.type != MessageType::success &&
+        message.type != MessageType::error)
+        return Errc::malformed;
+    if (load_big<std::uint16_t>(&datagram[2]) != datagram.size() - header_size) return Errc::malformed;
+    if (load_big<std::uint32_t>(&datagram[4]) != magic_cookie) return Errc::malformed;
+    copy(message.id.bytes, datagram.subspan(8, sizeof message.id.bytes));
+
+    const Bytes mask = datagram.subspan(4, 16);  // the cookie and the transaction id
+    Endpoint plain_mapped;
+    bool unsupported = false, behind = false, behind_sha1 = false;
+    for (Bytes rest = datagram.subspan(header_size); !rest.empty();) {
+        const Bytes before = datagram.first(datagram.size() - rest.size());
+        const auto type = static_cast<Attribute>(load_big<std::uint16_t>(&rest[0]));
+        const std::size_t size = load_big<std::uint16_t>(&rest[2]), padded = (size + 3) / 4 * 4;
+        if (padded > rest.size() - attribute_header_size) return Errc::malformed;
+        const Bytes value = rest.subspan(attribute_header_size, size);
+        rest = rest.subspan(attribute_header_size + padded);
+
+        if (type == Attribute::fingerprint) {
+            if (size != 4 || !rest.empty() || load_big<std::uint32_t>(&value[0]) != detail::fingerprint(before)) return Errc::malformed;
+            message.fingerprint = true;
+            continue;
+        }
+        if (behind || (behind_sha1 && type != Attribute::message_integrity_sha256)) continue;
+        bool right = true;
+        switch (type) {
+            case Attribute::xor_mapped_address:
+                if (!message.mapped.valid()) right = detail::read_address(value, mask, message.mapped);
+                break;
+            case Attribute::mapped_address:
+                if (!plain_mapped.valid()) right = detail::read_address(value, {}, plain_mapped);
+                break;
+            case Attribute::alternate_server:
+                if (!message.alternate_server.valid()) right = detail::read_address(value, {}, message.alternate_server);
+                break;
+            case Attribute::error_code:
+                if (message.error_code != 0) break;
+                right = size >= 4 && value[3] < std::byte{100};
+                if (!right) break;
+                message.error_code = static_cast<std::uint16_t>(std::to_integer<unsigned>(value[2] & std::byte{7}) * 100 +
+                                                                std::to_integer<unsigned>(value[3]));
+                message.reason = detail::text(value.subspan(4));
+                right = message.error_code >= 300 && message.error_code < 700;
+                break;
+            case Attribute::unknown_attributes:
+                if (message.unknown_attributes.data() == nullptr) message.unknown_attributes = value;
+                right = message.unknown_attributes.size() % 2 == 0;
+                break;
+            case Attribute::software:
+                if (message.software.data() == nullptr) message.software = detail::text(value);
+                break;
+            case Attribute::message_integrity:
+                behind_sha1 = true;
+                break;
+            case Attribute::message_integrity_sha256: {
+                behind = true;
+                Digest proof;  // whole: truncation is for usages that say so (§14.6), and this one does not
+                right = size == sizeof proof.bytes;
+                if (!right || key.empty()) break;
+                copy(proof.bytes, value);
+                message.authenticated = equal_in_constant_time(proof, detail::integrity(before, key));
+                break;
+            }
+            case Attribute::source_address:
+            case Attribute::changed_address:
+            case Attribute::reflected_from:
+            case Attribute::username:
+            case Attribute::realm:
+            case Attribute::nonce:
+            case Attribute::password_algorithm:
+            case Attribute::userhash:
+                break;
+            default:
+                unsupported = unsupported || static_cast<std::uint16_t>(type) < comprehension_optional;
+        }
+        if (!right) return Errc::malformed;
+    }
+    if (!key.empty() && !message.authenticated) return Errc::proof_invalid;
+    if (unsupported) return Errc::unsupported;
+    if (!message.mapped.valid()) message.mapped = plain_mapped;
+    if (message.type == MessageType::success && !message.mapped.valid()) return Errc::malformed;
+    if (message.type == MessageType::error && message.error_code == 0) return Errc::malformed;
+    return message;
+}
+
+/// What a Binding request says beside its transaction id.
+struct RequestOptions {
+    TextView software = {};   ///< SOFTWARE: who asks; none when empty
+    TextView username = {};   ///< USERNAME, which a server wants to see with a key (RFC 8489 §9.1.2); none when empty
+    Bytes key = {};           ///< makes MESSAGE-INTEGRITY-SHA256; none when empty
+    bool fingerprint = true;  ///< FINGERPRINT, which tells STUN from what else may come to the port (§7)
+};
+
+/// An encoded request, in the object itself. 512 bytes go through any network unfragmented (RFC 8489 §6.1 would allow 548).
+class Request {
+public:
+    operator Bytes() const { return {bytes_, size_}; }
+
+private:
+    friend Result<Request> encode_request(const TransactionId&, const RequestOptions&);
+    // Adds an attribute of that many bytes with its padding, and returns where they go; null when it does not fit.
+    std::byte* add(Attribute type, std::size_t size) {
+        const std::size_t padded = (size + 3) / 4 * 4;
+        if (size > sizeof bytes_ || attribute_header_size + padded > sizeof bytes_ - size_) return nullptr;
+        std::byte* at = bytes_ + size_;
+        store_big(at, static_cast<std::uint16_t>(type));
+        store_big(at + 2, static_cast<std::uint16_t>(size));
+        size_ += attribute_header_size + padded;
+        store_big(bytes_ + 2, static_cast<std::uint16_t>(size_ - header_size));
+        return at + attribute_header_size;
+    }
+    std::size_t size_ = header_size;
+    std::byte bytes_[512] = {};
+};
+
+/// A Binding request (RFC 8489 §6.1). `too_large`: it would not fit into 512 bytes.
+inline Result<Request> encode_request(const TransactionId& id, const RequestOptions& options = {}) {
+    Request request;
+    store_big(request.bytes_, static_cast<std::uint16_t>(MessageType::request));
+    store_big(request.bytes_ + 4, magic_cookie);
+    copy(request.bytes_ + 8, id.bytes);
+    for (const auto& [type, text] : {std::pair(Attribute::software, options.software), std::pair(Attribute::username, options.username)}) {
+        if (text.size() == 0) continue;
+        std::byte* to = request.add(type, text.size());
+        if (to == nullptr) return Errc::too_large;
+        copy(to, text.bytes());
+    }
+    if (!options.key.empty()) {
+        const Digest proof = detail::integrity(request, options.key);
+        std::byte* to = request.add(Attribute::message_integrity_sha256, sizeof proof.bytes);
+        if (to == nullptr) return Errc::too_large;
+        copy(to, proof);
+    }
+    if (options.fingerprint) {
+        const Bytes before = request;
+        std::byte* to = request.add(Attribute::fingerprint, 4);  // which is counted by the length that it covers
+        if (to == nullptr) return Errc::too_large;
+        store_big(to, detail::fingerprint(before));
+    }
+    return request;
+}
+
+}  // namespace rejoin::inline v0_1::stun
+
+namespace rejoin::inline v0_1::stun {
+
+/// One Binding transaction over UDP, from its first request to its answer or its failure (RFC 8489 §6.2.1, §6.3). Pure: the owner has
+/// the socket and the clock, calls `advance` whenever `due` has come, and sends a request when that says so. After `start` it does so
+/// up to seven times, each time after twice the pause of before, and gives up 79 RTOs after the first (39.5 s).
+///
+///     idle ──start──▶ running ──receive──▶ answered      the server said what address it sees
+///                             ──receive──▶ failed        the server refused, or cannot be understood
+///                             ──advance──▶ failed        no answer in time
+///     any  ──start──▶ running
+///
+/// An answer counts while the transaction runs, from where the request went to, with the transaction's id, and well-formed. Everything
+/// else changes nothing.
+class Transaction {
+public:
+    enum class State : std::uint8_t { idle, running, answered, failed };
+
+    /// How long the first answer is waited for (RFC 8489 §6.2.1: at least 500 ms, as long as nothing is known of the path).
+    static constexpr Duration default_rto = Duration::milliseconds(500);
+    static constexpr int requests_max = 7;  ///< Rc of §6.2.1
+    static constexpr int last_wait = 16;    ///< Rm: the wait after the last request, in RTOs
+
+    /// Begins anew: the first request is due at `now`. `id` is random and was never used before; `server` is an address, not a name.
+    void start(const TransactionId& id, const Endpoint& server, TimePoint now, Duration rto = default_rto) {
+        *this = {};
+        state_ = State::running;
+        id_ = id;
+        server_ = server;
+        rto_ = rto;
+        due_ = now;
+    }
+
+    State state() const { return state_; }
+    const TransactionId& id() const { return id_; }
+    const Endpoint& server() const { return server_; }
+    /// When `advance` has something to do: never, unless it runs.
+    TimePoint due() const { return state_ == State::running ? due_ : TimePoint::never(); }
+
+    /// Returns whether to send the request now (again): `encode_request` with `id`, and the same options each time. The transaction may
+    /// have failed instead.
+    bool advance(TimePoint now) {
+        if (now < due()) return false;
+        if (sent_ == requests_max) {
+            fail(Errc::timed_out);
+            return false;
+        }
+        due_ = now + rto_ * (sent_ == requests_max - 1 ? last_wait : 1 << sent_);
+        ++sent_;
+        return true;
+    }
+
+    /// Takes a datagram that came to the socket; returns whether it ended the transaction. With a `key` only an answer that was made
+    /// with it does (RFC 8489 §9.1.4).
+    bool receive(const Endpoint& from, Bytes datagram, Bytes key = {}) {
+        if (state_ != State::running || !(from == server_) || datagram.size() < header_size) return false;
+        if (std::memcmp(&datagram[8], id_.bytes, sizeof id_.bytes) != 0) return false;
+        const Result<Message> message = decode(datagram, key);
+        if (!message) {
+            if (message.error() != Errc::unsupported) return false;  // forged or damaged: the right one may still come
+            fail(Errc::unsupported);                                 // §6.3.3, §6.3.4
+            return true;
+        }
+        if (message->type == MessageType::success) {
+            state_ = State::answered;
+            mapped_ = message->mapped;
+            return true;
+        }
+        if (message->type != MessageType::error) return false;
+        error_code_ = message->error_code;
+        alternate_ = message->alternate_server;
+        fail(Errc::unsupported);
+        return true;
+    }
+
+    /// Gives up for a reason of the owner's: the request cannot be sent.
+    void fail(Error why) {
+        state_ = State::failed;
+        error_ = why;
+    }
+
+    /// The address and port that the server sees, once it has answered.
+    const Endpoint& mapped() const { return mapped_; }
+    /// Why it failed: `timed_out`; `unsupported`: the server refused, and `error_code` says with what, or (0) its answer has an attribute
+    /// that has to be understood and is not; or what the owner gave.
+    Error error() const { return error_; }
+    /// The code of a refusal, 300 to 699 (RFC 8489 §14.8), else 0.
+    std::uint16_t error_code() const { return error_code_; }
+    /// Whom to ask instead, when the code is 300 (RFC 8489 §10). Nobody here follows it.
+    const Endpoint& alternate_server() const { return alternate_; }
+
+private:
+    State state_ = State::idle;
+    std::uint8_t sent_ = 0;
+    std::uint16_t error_code_ = 0;
+    TransactionId id_;
+    TimePoint due_;
+    Duration rto_;
+    Error error_;
+    Endpoint server_, mapped_, alternate_;
+};
+
+}  // namespace rejoin::inline v0_1::stun
+
+namespace rejoin::inline v0_1 {
+
+/// How a NAT on the way treats one local port, as far as the answers of several servers show (RFC 5780 §4.3).
+enum class NatMapping : std::uint8_t {
+    unknown,  ///< fewer than two servers have answered
+    same,     ///< every server sees the same address and port: endpoint-independent, or no NAT at all
+    differs,  ///< servers see different ones: address- or port-dependent ("symmetric"); peers cannot be told where to send to
+};
+
+/// Where the packets of one local address seem to come from.
+struct External {
+    IpAddress address;       ///< of family `none` while nothing is known
+    std::uint16_t port = 0;  ///< the port of the last look-up's mapping; each look-up has another
+    Endpoint server;         ///< the first server that said so
+    NatMapping mapping = NatMapping::unknown;
+    /// Why the last look-up brought nothing, if so: what was known before stays known. `invalid_state`: none is through yet;
+    /// `address_lost`: no usable local address or no route; `unsupported`: no server of the family, or it refused; `timed_out`: none
+    /// answered; or the system's or the resolver's error.
+    Error error = Errc::invalid_state;
+};
+
+namespace detail {
+
+/// What the servers say together: the address that most of them see; of as many, the one that was `known`, else the one of the server
+/// listed first. Pure.
+struct ExternalVote {
+    const stun::Transaction* winner = nullptr;  ///< the first in the list that says so; null when nobody answered
+    int answers = 0;
+    bool disagree = false;  ///< about the address or the port
+};
+inline ExternalVote count_votes(std::span<const stun::Transaction> asked, const IpAddress& known) {
+    ExternalVote vote;
+    int most = 0;
+    for (const stun::Transaction& t : asked) {
+        if (t.state() != stun::Transaction::State::answered) continue;
+        ++vote.answers;
+        int same = 0;
+        for (const stun::Transaction& other : asked) {
+            if (other.state() != stun::Transaction::State::answered) continue;
+            if (other.mapped().ip() == t.mapped().ip()) ++same;
+            if (!(other.mapped() == t.mapped())) vote.disagree = true;
+        }
+        if (same > most || (same == most && t.mapped().ip() == known && !(vote.winner->mapped().ip() == known))) {
+            most = same;
+            vote.winner = &t;
+        }
+    }
+    return vote;
+}
+
+}  // namespace detail
+
+/// An event source that adds the external address to any other: it passes on every change of `E`, and asks STUN servers where the host's
+/// packets seem to come from, in rounds: when the servers are set, after every change that is major or may help, after waking, and at
+/// an interval. `external_address_changed` is told when a family's external address is known for the first time (`old_address` is of
+/// family `none`) and whenever it or that of another local address is another than before; never for a round that found the same or
+/// nothing. Belongs to the loop's thread; `SystemEvents`, `Scripted` and `NoEvents` will do, as any other event source will.
+///
+///     using Events = ExternalAddress<SystemEvents>;
+///     Events::of(loop).set_servers(servers);
+///     Pipe<Events, Resumable<Tcp>, Persistent> pipe{loop};
+///
+/// A round asks all servers from one socket for each local address: the source of the route to the internet of each family, and every
+/// other usable address that is neither loopback nor link-local, of an interface that runs, as long as its family has a route. Where
+/// the network is not `known`, the system chooses. What counts is said by most of the servers that answer, at the latest half an RTO
+/// after the first. Datagrams from elsewhere, or without the random id of a request under way, change nothing.
+template <class E>
+class ExternalAddress {
+public:
+    static constexpr std::size_t servers_max = 8;
+    static constexpr std::size_t local_addresses_max = 8;  ///< further ones are not asked for
+
+    struct Options {
+        /// From the start of one round to the next, when nothing changes here. What changes behind a router alone (a provider's new
+        /// address, once a day or rarer) is noticed within it; a host on battery wakes for it 12 times an hour.
+        Duration interval = Duration::seconds(300);
+        /// From a change to the round that it causes: changes come in showers, and routes a moment after addresses. Such rounds begin
+        /// five times as far apart, or further.
+        Duration after_change = Duration::milliseconds(100);
+        /// A request that is not answered is repeated after this, then after twice as long and so on: `stun::Transaction`.
+        Duration rto = stun::Transaction::default_rto;
+    };
+
+    /// Use `of`, so that a loop has one.
+    explicit ExternalAddress(Loop& loop)
+        : loop_(loop),
+          events_(E::of(loop)),
+          observer_(Delegate<void(const NetworkChange&)>::to<&ExternalAddress::changed>(this)),
+          timer_(loop, Delegate<void()>::to<&ExternalAddress::due>(this)) {
+        events_.observe(observer_);
+    }
+    ExternalAddress(const ExternalAddress&) = delete;
+    ~ExternalAddress() {
+        for (Local* local : locals_) delete local;
+    }
+    /// The one of this loop, made when first asked for. Lives as long as the loop.
+    static ExternalAddress& of(Loop& loop) { return loop.service<ExternalAddress>(); }
+
+    const NetworkState& state() const { return events_.state(); }
+    /// Tells `observer` of every change from now on, until it is unlinked or destroyed.
+    void observe(NetworkObserver& observer) { observers_.add(observer); }
+    /// Why `E` cannot watch, if so. (Why no external address is known: `external`.)
+    Error error() const { return events_.error(); }
+
+    /// Asks these servers from now on, beginning in the next turn; none ends it. They are copied; names are resolved in every round. What
+    /// is known stays. Several operators' servers are better than several of one: the majority is believed, and a mapping
+    /// that depends on the address shows only between addresses. `too_large`: more than `servers_max`; `invalid_argument`: one is not
+    /// valid or has port 0, or a time is not positive.
+    Result<void> set_servers(std::span<const Endpoint> servers, const Options& options = {}) {
+        if (servers.size() > servers_max) return Errc::too_large;
+        for (const Endpoint& server : servers)
+            if (!server.valid() || server.port() == 0) return Errc::invalid_argument;
+        if (options.interval <= Duration() || options.rto <= Duration() || options.after_change < Duration()) return Errc::invalid_argument;
+        for (Server& server : servers_) server.forget();
+        for (std::size_t i = 0; i < servers.size(); ++i) servers_[i].endpoint = servers[i];
+        options_ = options;
+        server_count_ = servers.size();
+        round_at_ = server_count_ != 0 ? loop_.now() : TimePoint::never();
+        for (Local* local : locals_) {
+            local->close();
+            local->through = true;
+        }
+        arm();
+        return {};
+    }
+
+    /// The external address of a family: that of the local address by which its route leads to the internet. Holds until the loop goes on.
+    const External& external(Family family) const {
+        const Local* local = leading(family);
+        return local != nullptr ? local->external : family == Family::v6 ? nowhere_[1] : nowhere_[0];
+    }
+    /// The external address of a local one, or null when that is none that is asked for. Holds until the loop goes on.
+    const External* external(const IpAddress& local_address) const {
+        for (const Local* local : locals_)
+            if (same_address(local->ip, unmapped(local_address))) return &local->external;
+        return nullptr;
+    }
+
+private:
+    using Transaction = stun::Transaction;
+
+    // A server, and what its name was last resolved to.
+    struct Server {
+        ExternalAddress* owner = nullptr;
+        Endpoint endpoint;
+        IpAddress resolved[2];
+        Error error;
+        Resolver::Query query{Delegate<void(Resolver::Answer&&)>::template to<&Server::answered>(this)};
+
+        const IpAddress& address(Family family) const {
+            if (endpoint.name() != nullptr) return resolved[family == Family::v6];
+            static constexpr IpAddress none;
+            return endpoint.ip().family == family ? endpoint.ip() : none;
+        }
+        void forget() {
+            query.cancel();
+            endpoint = {};
+            resolved[0] = resolved[1] = {};
+            error = {};
+        }
+        void answered(Resolver::Answer&& answer) {
+            error = answer.error();
+            if (answer)
+                for (Family family : {Family::v4, Family::v6}) {
+                    IpAddress& to = resolved[family == Family::v6];
+                    to = {};
+                    for (const IpAddress& ip : *answer)
+                        if (ip.family == family && to.family == Family::none) to = ip;
+                }
+            owner->go_on();
+        }
+    };
+
+    // A local address, and the look-up from it. The socket is open while that is under way.
+    struct Local {
+        Local(ExternalAddress& o, const IpAddress& i, std::uint32_t index)
+            : owner(o), ip(i), interface_index(index), watch(o.loop_, Delegate<void(Ready)>::template to<&Local::readable>(this)) {}
+
+        void close() {
+            watch.stop();
+            socket.close();
+            for (Transaction& transaction : transactions) transaction = {};
+        }
+        void readable(Ready) {
+            std::byte buffer[1500];  // no answer to a request of 28 bytes is longer
+            Endpoint from;
+            for (int n = 0; n < 16 && socket; ++n) {  // however many come, others get their turn
+                const auto size = socket.receive_from(buffer, from);
+                if (!size && size.error() == Errc::would_block) break;
+                if (!size) continue;
+                for (Transaction& transaction : transactions)
+                    if (transaction.receive(from, {buffer, *size}) && transaction.state() == Transaction::State::answered &&
+                        transaction.mapped().ip().family != ip.family)
+                        transaction.fail(Errc::unsupported);  // a translator's IPv4 address is not this family's
+            }
+            owner.go_on();
+        }
+
+        ExternalAddress& owner;
+        const IpAddress ip;
+        const std::uint32_t interface_index;
+        bool wanted = true;
+        bool through = false;  // the round is, for this one
+        External external;
+        Error send_error;  // the system did not take the last request
+        TimePoint decide_at = TimePoint::never();
+        Socket socket;
+        Loop::Watch watch;  // after the socket: it stops before that is closed
+        Transaction transactions[servers_max];
+    };
+
+    void changed(const NetworkChange& change) {
+        if (server_count_ != 0 && change.early && !change.noise && (change.major || change.may_help())) {
+            TimePoint at = loop_.now() + options_.after_change;
+            if (at < last_round_ + options_.after_change * 5) at = last_round_ + options_.after_change * 5;
+            if (at < round_at_) round_at_ = at;
+            arm();
+        }
+        observers_.publish(change);
+    }
+
+    void due() {
+        if (server_count_ != 0 && loop_.now() >= round_at_) begin_round();
+        go_on();
+    }
+
+    void begin_round() {
+        last_round_ = loop_.now();
+        round_at_ = TimePoint::never();  // until all are through, or something changes
+        choose_locals();
+        for (Local* local : locals_) open(*local);
+        for (std::size_t i = 0; i < server_count_; ++i) {
+            servers_[i].owner = this;
+            if (servers_[i].endpoint.name() == nullptr) continue;
+            if (auto started = servers_[i].query.start(Resolver::of(loop_), servers_[i].endpoint.name()); !started)
+                servers_[i].error = started.error();
+        }
+    }
+
+    // Brings `locals_` up to date: those that lead to the internet first, then as the state lists them.
+    void choose_locals() {
+        for (Local* local : locals_) local->wanted = false;
+        const NetworkState& now = state();
+        for (Family family : {Family::v4, Family::v6}) {
+            IpAddress any;
+            any.family = family;
+            const Route& route = now.route_for(family);
+            nowhere_[family == Family::v6].error = Errc::address_lost;
+            if (!now.known)
+                want(any, 0);
+            else if (route.present && !route.source.is_unspecified() && !route.source.is_link_local())
+                want(route.source, route.interface_index);
+        }
+        for (const InterfaceAddress& a : now.addresses) {
+            const Interface* by = now.find_interface(a.interface_index);
+            if (now.known && a.usable() && !a.ip.is_loopback() && !a.ip.is_link_local() && by != nullptr && by->running() && !by->noise &&
+                now.route_for(a.ip.family).present)
+                want(a.ip, a.interface_index);
+        }
+        for (std::size_t i = locals_.size(); i-- > 0;) {
+            if (locals_[i]->wanted) continue;
+            delete locals_[i];
+            locals_.erase(i);
+        }
+    }
+    void want(const IpAddress& ip, std::uint32_t interface_index) {
+        std::size_t wanted = 0;
+        for (Local* local : locals_) {
+            if (local->ip == ip) local->wanted = true;
+            if (local->wanted) ++wanted;
+            if (local->ip == ip) return;
+        }
+        if (wanted >= local_addresses_max) return;
+        auto* local = new (std::nothrow) Local(*this, ip, interface_index);
+        if (local != nullptr && !locals_.push(local)) delete local;
+    }
+
+    // A new socket for each round: a port that answers of before do not find, nor those who have seen it.
+    void open(Local& local) {
+        local.close();
+        local.through = false;
+        local.decide_at = TimePoint::never();
+        local.send_error = {};
+        auto socket = Socket::udp(local.ip.family);
+        if (socket) {
+            local.socket = std::move(*socket);
+            Result<void> ready = local.socket.bind(local.ip, 0);
+            if (ready) ready = local.watch.start(local.socket.fd(), Ready::readable);
+            if (ready) return;
+            socket = ready.error();
+        }
+        finish(local, socket.error());
+    }
+
+    // Asks whom there is to ask, hears what there is to be heard, and says when it has to be called again.
+    void go_on() {
+        for (Local* local : locals_) {
+            if (local->through) continue;
+            bool waiting = false;
+            for (std::size_t i = 0; i < server_count_; ++i) {
+                ask(*local, local->transactions[i], servers_[i]);
+                waiting = waiting || local->transactions[i].state() == Transaction::State::running || servers_[i].query.busy();
+            }
+            judge(*local, waiting);
+        }
+        arm();
+    }
+
+    void ask(Local& local, Transaction& transaction, const Server& server) {
+        const IpAddress& to = server.address(local.ip.family);
+        if (transaction.state() == Transaction::State::idle && to.family != Family::none) {
+            stun::TransactionId id;
+            if (auto random = entropy(id.bytes))
+                transaction.start(id, {to, server.endpoint.port()}, loop_.now(), options_.rto);
+            else
+                transaction.fail(random.error());
+        }
+        if (!transaction.advance(loop_.now())) return;
+        const auto request = stun::encode_request(transaction.id());  // 28 bytes, which always fit
+        const auto sent = local.socket.send_to(*request, transaction.server().ip(), transaction.server().port());
+        // A route may be missing for a moment: the request is repeated in any case.
+        local.send_error = sent.error() == Errc::would_block ? Error() : sent.error();
+    }
+
+    void judge(Local& local, bool waiting) {
+        const detail::ExternalVote vote = detail::count_votes({local.transactions, server_count_}, local.external.address);
+        if (vote.answers != 0 && local.decide_at == TimePoint::never()) local.decide_at = loop_.now() + options_.rto / 2;
+        if (waiting && loop_.now() < local.decide_at) return;
+        IpAddress before = local.external.address;
+        if (vote.winner != nullptr) {
+            const IpAddress& now = vote.winner->mapped().ip();
+            if (vote.answers > 1)
+                local.external.mapping = vote.disagree ? NatMapping::differs : NatMapping::same;
+            else if (!(now == before))
+                local.external.mapping = NatMapping::unknown;
+            local.external.address = now;
+            local.external.port = vote.winner->mapped().port();
+            local.external.server = vote.winner->server();
+            local.external.error = {};
+        }
+        if (!waiting) finish(local, vote.winner != nullptr ? Error() : failure(local));
+        if (vote.winner == nullptr) return;
+
+        const bool moved = before.family != Family::none && !(before == local.external.address);
+        IpAddress& told = told_[local.ip.family == Family::v6];
+        if (&local == leading(local.ip.family)) {
+            before = std::exchange(told, local.external.address);
+            if (before == told) return;
+        } else if (!moved) {
+            return;
+        }
+        NetworkChange change;
+        change.kind = NetworkChange::Kind::external_address_changed;
+        change.early = change.settled = true;
+        change.major = moved;
+        change.family = local.ip.family;
+        change.interface_index = local.interface_index;
+        if (const Interface* by = state().find_interface(local.interface_index)) change.interface_name = by->name;
+        if (moved) change.local_address = local.ip;
+        change.old_address = before;
+        change.address = local.external.address;
+        change.server = local.external.server.ip();
+        change.server_port = local.external.server.port();
+        change.servers_disagree = vote.disagree;
+        change.before = change.after = &state();
+        observers_.publish(change);
+    }
+    Error failure(const Local& local) const {
+        Error error = local.send_error;
+        for (std::size_t i = 0; i < server_count_ && !error; ++i) error = local.transactions[i].error();
+        for (std::size_t i = 0; i < server_count_ && !error; ++i) error = servers_[i].error;
+        return error ? error : Errc::unsupported;
+    }
+    void finish(Local& local, Error error) {
+        local.external.error = error;
+        local.through = true;
+        local.close();
+    }
+
+    // The local address by which the family's route leads. Where the system does not say: one of that interface, or the one it chooses.
+    const Local* leading(Family family) const {
+        const Route& route = state().route_for(family);
+        const Local* any = nullptr;
+        for (const Local* local : locals_) {
+            if (local->ip.family != family) continue;
+            if (local->ip == route.source) return local;
+            if (any == nullptr &&
+                (local->ip.is_unspecified() || (route.source.is_unspecified() && local->interface_index == route.interface_index)))
+                any = local;
+        }
+        return any;
+    }
+
+    // Sets the one timer to what comes first.
+    void arm() {
+        bool all_through = true;
+        TimePoint next = TimePoint::never();
+        const auto sooner = [&](TimePoint t) { next = t < next ? t : next; };
+        for (const Local* local : locals_) {
+            if (local->through) continue;
+            all_through = false;
+            for (const Transaction& transaction : local->transactions) sooner(transaction.due());
+            if (local->decide_at > loop_.now()) sooner(local->decide_at);
+        }
+        if (all_through && round_at_ == TimePoint::never() && server_count_ != 0) {
+            round_at_ = last_round_ + options_.interval;
+            if (round_at_ < loop_.now()) round_at_ = loop_.now();
+        }
+        sooner(round_at_);
+        timer_.at(next);
+    }
+
+    Loop& loop_;
+    E& events_;
+    ObserverList observers_;
+    NetworkObserver observer_;
+    Loop::Timer timer_;
+    Options options_;
+    Server servers_[servers_max];
+    std::size_t server_count_ = 0;
+    Array<Local*> locals_;
+    External nowhere_[2];  // of a family that has no local address
+    IpAddress told_[2];    // the external address that the observers know of, for each family
+    TimePoint last_round_, round_at_ = TimePoint::never();
 };
 
 }  // namespace rejoin::inline v0_1

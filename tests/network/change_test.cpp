@@ -429,7 +429,10 @@ TEST_CASE("affects: a sleep, and another external address") {
     change.family = Family::v4;
     change.interface_index = 2;
     change.address = ip("203.0.113.1");
+    CHECK_FALSE(change.affects(ip("192.0.2.7"), far_away));  // the first that is known, or another local address leads now
+    change.local_address = ip("192.0.2.7");
     CHECK(change.affects(ip("192.0.2.7"), far_away));
+    CHECK(change.affects(ip("::ffff:192.0.2.7"), far_away));
     CHECK_FALSE(change.affects(ip("192.0.2.7"), ip("192.0.2.200")));
     CHECK_FALSE(change.affects(ip("2001:db8::7"), far_away));
     CHECK_FALSE(change.affects(ip("198.51.100.7"), far_away));

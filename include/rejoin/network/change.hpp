@@ -49,6 +49,9 @@ struct NetworkChange {
     IpAddress old_address;
     IpAddress server;
     std::uint16_t server_port = 0;
+    /// Of `external_address_changed`: the local address that the internet sees at another one now. Of family `none` where no connection is
+    /// hit: `address` is the first that is known, or that of a local address which leads to the internet now and did not before.
+    IpAddress local_address;
     /// Of `external_address_changed`: the servers see different ones, so that a peer will see yet another (RFC 4787 §4.1).
     bool servers_disagree = false;
     Duration slept;  ///< of `woke`
@@ -83,7 +86,7 @@ struct NetworkChange {
                 return was.present && was.interface_index == over && !(is.present && same_path(was, is));
             }
             case Kind::external_address_changed:
-                return family == ip.family && over == interface_index && !before->on_link(over, peer);
+                return same_address(ip, local_address) && !before->on_link(over, peer);
             case Kind::woke:
                 return !ip.is_loopback();
             default:
