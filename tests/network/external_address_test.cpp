@@ -392,7 +392,7 @@ TEST_CASE("external address: asked for after changes that matter, and at an inte
     }
 
     auto options = quick();
-    options.interval = ms(20);
+    options.interval = options.rto = ms(20);
     w.start(options);
     const std::size_t before = w.server().requests.size();
     REQUIRE(until(w.loop, [&] { return w.server().requests.size() >= before + 3; }));
@@ -405,6 +405,22 @@ TEST_CASE("external address: asked for after changes that matter, and at an inte
     w.stir();
     static_cast<void>(w.loop.run_for(ms(60)));
     CHECK(w.server().requests.size() == asked);
+    CHECK(w.external().address == two);
+}
+
+TEST_CASE("external address: a silent server holds up no round, and has timed out when the next one begins") {
+    World w(2);
+    w.server().says = one;
+    auto options = quick();
+    options.interval = options.rto = ms(20);
+    w.start(options);
+    REQUIRE(until(w.loop, [&] { return w.server(1).requests.size() >= 4; }));
+    REQUIRE(w.sees(one));
+    CHECK(w.external().server == w.server().endpoint());
+    w.server().says = two;
+    REQUIRE(w.sees(two));
+    w.server().says = {};
+    REQUIRE(until(w.loop, [&] { return w.external().error == Errc::timed_out; }));
     CHECK(w.external().address == two);
 }
 
@@ -535,6 +551,8 @@ TEST_CASE("external address: what cannot be asked is refused, and what was asked
         CHECK(w.events.set_servers({&wrong, 1}).error() == Errc::invalid_argument);
     auto options = quick();
     options.interval = Duration();
+    CHECK(w.events.set_servers({&good, 1}, options).error() == Errc::invalid_argument);
+    options.interval = options.rto - ms(1);
     CHECK(w.events.set_servers({&good, 1}, options).error() == Errc::invalid_argument);
     options = quick();
     options.rto = Duration();

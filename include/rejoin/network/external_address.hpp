@@ -81,7 +81,8 @@ public:
 
     struct Options {
         /// From the start of one round to the next, when nothing changes here. What changes behind a router alone (a provider's new
-        /// address, once a day or rarer) is noticed within it; a host on battery wakes for it 12 times an hour.
+        /// address, once a day or rarer) is noticed within it; a host on battery wakes for it 12 times an hour. A server that has not
+        /// answered when the next round starts has timed out. `Duration::unlimited()`: only after changes.
         Duration interval = Duration::seconds(300);
         /// From a change to the round that it causes: changes come in showers, and routes a moment after addresses. Such rounds begin
         /// five times as far apart, or further.
@@ -114,12 +115,12 @@ public:
     /// Asks these servers from now on, beginning in the next turn; none ends it. They are copied; names are resolved in every round. What
     /// is known stays. Several operators' servers are better than several of one: the majority is believed, and a mapping
     /// that depends on the address shows only between addresses. `too_large`: more than `servers_max`; `invalid_argument`: one is not
-    /// valid or has port 0, or a time is not positive.
+    /// valid or has port 0, or the `rto` is not positive or longer than the `interval`.
     Result<void> set_servers(std::span<const Endpoint> servers, const Options& options = {}) {
         if (servers.size() > servers_max) return Errc::too_large;
         for (const Endpoint& server : servers)
             if (!server.valid() || server.port() == 0) return Errc::invalid_argument;
-        if (options.interval <= Duration() || options.rto <= Duration() || options.after_change < Duration()) return Errc::invalid_argument;
+        if (options.rto <= Duration() || options.interval < options.rto || options.after_change < Duration()) return Errc::invalid_argument;
         for (Server& server : servers_) server.forget();
         for (std::size_t i = 0; i < servers.size(); ++i) servers_[i].endpoint = servers[i];
         options_ = options;
@@ -234,8 +235,12 @@ private:
     }
 
     void begin_round() {
-        last_round_ = loop_.now();
-        round_at_ = TimePoint::never();  // until all are through, or something changes
+        const TimePoint now = loop_.now();
+        for (Local* local : locals_)  // the interval is shorter than some server's silence
+            if (!local->through && now >= last_round_ + options_.interval)
+                finish(*local, local->decide_at == TimePoint::never() ? Errc::timed_out : Errc::ok);
+        last_round_ = now;
+        round_at_ = now + options_.interval;
         choose_locals();
         for (Local* local : locals_) open(*local);
         for (std::size_t i = 0; i < server_count_; ++i) {
@@ -402,20 +407,13 @@ private:
 
     // Sets the one timer to what comes first.
     void arm() {
-        bool all_through = true;
-        TimePoint next = TimePoint::never();
+        TimePoint next = round_at_;
         const auto sooner = [&](TimePoint t) { next = t < next ? t : next; };
         for (const Local* local : locals_) {
             if (local->through) continue;
-            all_through = false;
             for (const Transaction& transaction : local->transactions) sooner(transaction.due());
             if (local->decide_at > loop_.now()) sooner(local->decide_at);
         }
-        if (all_through && round_at_ == TimePoint::never() && server_count_ != 0) {
-            round_at_ = last_round_ + options_.interval;
-            if (round_at_ < loop_.now()) round_at_ = loop_.now();
-        }
-        sooner(round_at_);
         timer_.at(next);
     }
 
