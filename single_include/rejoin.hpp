@@ -7713,7 +7713,7 @@ private:
 
         ExternalAddress& owner;
         const IpAddress ip;
-        const std::uint32_t interface_index;
+        std::uint32_t interface_index;
         bool wanted = true;
         bool through = false;  // the round is, for this one
         External external;
@@ -7785,9 +7785,9 @@ private:
     void want(const IpAddress& ip, std::uint32_t interface_index) {
         std::size_t wanted = 0;
         for (Local* local : locals_) {
-            if (local->ip == ip) local->wanted = true;
-            if (local->wanted) ++wanted;
+            if (local->ip == ip && !std::exchange(local->wanted, true)) local->interface_index = interface_index;
             if (local->ip == ip) return;
+            if (local->wanted) ++wanted;
         }
         if (wanted >= local_addresses_max) return;
         auto* local = new (std::nothrow) Local(*this, ip, interface_index);

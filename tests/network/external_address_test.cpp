@@ -466,6 +466,25 @@ TEST_CASE("external address: of the local address that leads, and none when ther
     CHECK_FALSE(w.heard.affected[1]);  // what used the address that was gone knows by now
 }
 
+TEST_CASE("external address: the interface is the one that has the local address now") {
+    World w;
+    w.server().says = one;
+    w.start();
+    REQUIRE(w.sees(one));
+    NetworkState moved = state();
+    Interface eth1 = moved.interfaces[0];
+    eth1.index = 3;
+    eth1.name = TextView("eth1");
+    REQUIRE(moved.put(eth1));
+    moved.addresses[0].interface_index = moved.route_for(Family::v4).interface_index = 3;
+    w.server().says = two;
+    w.script.set(std::move(moved));
+    REQUIRE(w.sees(two));
+    REQUIRE(w.heard.external.size() == 2);
+    CHECK(w.heard.external[1].interface_index == 3);
+    CHECK(w.heard.external[1].interface_name == TextView("eth1"));
+}
+
 TEST_CASE("external address: each family has its own") {
     World w;
     Server six(w.loop, here6);

@@ -138,11 +138,12 @@ TEST_CASE("stun: addresses of both families, plain and hidden; the hidden one is
 }
 
 TEST_CASE("stun: of an attribute that stands twice the first counts") {
-    auto twice = decode(message(0x0111, id,
-                                join(join(join(error_attribute(300, "Try Alternate"), error_attribute(400, "no")),
-                                          join(address_attribute(0x8023, v4, 5), address_attribute(0x8023, v6, 6))),
-                                     join(join(attribute(0x8022, bytes("one")), attribute(0x8022, bytes("two"))),
-                                          join(attribute(0x000a, from_hex("77777778")), attribute(0x000a, from_hex("0001")))))));
+    const Buffer datagram = message(0x0111, id,
+                                    join(join(join(error_attribute(300, "Try Alternate"), error_attribute(400, "no")),
+                                              join(address_attribute(0x8023, v4, 5), address_attribute(0x8023, v6, 6))),
+                                         join(join(attribute(0x8022, bytes("one")), attribute(0x8022, bytes("two"))),
+                                              join(attribute(0x000a, from_hex("77777778")), attribute(0x000a, from_hex("0001"))))));
+    auto twice = decode(datagram);
     REQUIRE(twice);
     CHECK(twice->type == MessageType::error);
     CHECK(twice->error_code == 300);
