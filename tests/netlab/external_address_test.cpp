@@ -129,6 +129,30 @@ TEST_CASE("a changed external address is told within a second of the local chang
     CHECK(ear.external[4].at - ear.others.front().at < Duration::seconds(1));
 }
 
+TEST_CASE("a pipe opens another connection when its own external address has moved", "[netlab]") {
+    if (std::system("command -v turnserver >/dev/null") != 0) return test::skip("needs turnserver, of coturn");
+    Nat nat;
+    Shared<Side> server;
+    Process peer(nat.lab, Host::server, [&] { serve(*server); });
+    rejoin::Loop loop;
+    const Endpoint servers[] = {{"10.8.0.2", 3478}};
+    Events::Options options;
+    options.interval = Duration::seconds(1);
+    REQUIRE(Events::of(loop).set_servers(servers, options));
+    using Pipe = rejoin::Pipe<Events, rejoin::Resumable<rejoin::Tcp>, rejoin::Persistent>;
+    Pipe pipe{loop};
+    Side client;
+    Talker<Pipe> talker(loop, pipe, client, Host::client);
+    REQUIRE(eventually(loop, [&] { return server->ready.load(); }));
+    REQUIRE(pipe.connect({"10.8.0.2", port}));
+    REQUIRE(
+        eventually(loop, [&] { return client.received > 20'000 && Events::of(loop).external(Family::v4).address == ip("10.8.0.101"); }));
+    CHECK(pipe.statistics().connections == 1);
+    meanwhile(loop, [&] { nat.becomes("10.8.0.103"); });
+    REQUIRE(eventually(loop, [&] { return pipe.statistics().resumes == 1; }));
+    CHECK(client.interruptions == 0);
+}
+
 TEST_CASE("a NAT that maps each server to another port shows as one", "[netlab]") {
     if (std::system("command -v turnserver >/dev/null") != 0) return test::skip("needs turnserver, of coturn");
     Nat nat;
