@@ -7735,7 +7735,7 @@ private:
     }
 
     void due() {
-        if (server_count_ != 0 && loop_.now() >= round_at_) begin_round();
+        if (loop_.now() >= round_at_) begin_round();
         go_on();
     }
 

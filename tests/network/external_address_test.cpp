@@ -306,6 +306,28 @@ TEST_CASE("external address: servers that disagree show how the NAT maps, and th
     CHECK(Endpoint(w.heard.external[1].server, w.heard.external[1].server_port) == w.server(0).endpoint());
 }
 
+TEST_CASE("external address: the first to answer does not decide alone while others have half an RTO to do so") {
+    World w(3);
+    for (std::size_t i = 0; i < 3; ++i) w.server(i).says = one;
+    w.start();
+    REQUIRE(w.sees(one));
+    w.server(0).says = two;
+    for (std::size_t i = 1; i < 3; ++i) w.server(i).says = {};  // answers later
+    w.stir();
+    REQUIRE(until(w.loop, [&] { return w.server(0).requests.size() + w.server(1).requests.size() + w.server(2).requests.size() == 6; }));
+    settle(w.loop);
+    CHECK(w.external().address == one);
+    for (std::size_t i = 1; i < 3; ++i) w.server(i).send(w.server(i).requests[1].from, success(w.server(i).requests[1].id, one, 6));
+    REQUIRE(w.sees(one, 6));
+    CHECK(w.heard.external.size() == 1);
+
+    auto options = quick();
+    options.rto = ms(20);
+    for (std::size_t i = 1; i < 3; ++i) w.server(i).says = {};
+    w.start(options);
+    REQUIRE(w.sees(two));  // nobody else said anything in time
+}
+
 TEST_CASE("external address: a refusal, an answer for another family and one that asks too much are no answers") {
     const auto failing = [&](std::function<Buffer(const stun::TransactionId&)> answer) {
         World w;
