@@ -1465,14 +1465,31 @@ inline Description describe(const NetworkChange& change) {
             return text.append(".");
         }
         case Kind::woke:
-            return Description("The host woke after ").append_number(change.slept.milliseconds() / 1000).append(" s of sleep.");
+            return Description("The host woke after ").append_number((change.slept.milliseconds() + 500) / 1000).append(" s of sleep.");
     }
     return {};
 }
 
 }  // namespace rejoin::inline v0_1
 
-// `monotonic_now()`: the only place where the library reads a clock. Everything below the loop takes time as an argument.
+// `monotonic_now()` and `boottime_now()`: the only place where the library reads a clock. Everything below the loop takes time as an
+// argument.
+
+#if defined(__linux__)
+#include <time.h>
+
+namespace rejoin::inline v0_1 {
+
+/// Now, on a clock that goes on while the host is suspended (CLOCK_BOOTTIME, clock_gettime(2)): to be compared with itself only. How much
+/// it runs ahead of `monotonic_now()` is how long the host has slept since it was booted. Any thread.
+inline TimePoint boottime_now() {
+    timespec ts{};
+    ::clock_gettime(CLOCK_BOOTTIME, &ts);
+    return TimePoint::from_nanoseconds(std::int64_t{ts.tv_sec} * 1'000'000'000 + ts.tv_nsec);
+}
+
+}  // namespace rejoin::inline v0_1
+#endif
 
 #if !defined(_WIN32)
 #include <time.h>
@@ -2284,6 +2301,310 @@ struct NoEvents {
 
 }  // namespace rejoin::inline v0_1
 
+namespace rejoin::inline v0_1 {
+
+namespace detail {
+
+/// Takes what stands in front of the first of `separators` off `text`, and that separator with it.
+inline TextView take_until(TextView& text, TextView separators) {
+    std::size_t end = 0;
+    const auto separates = [&](char c) {
+        for (char s : separators)
+            if (c == s) return true;
+        return false;
+    };
+    while (end < text.size() && !separates(text[end])) ++end;
+    const TextView taken(text.data(), end);
+    const std::size_t rest = end == text.size() ? end : end + 1;
+    text = TextView(text.data() + rest, text.size() - rest);
+    return taken;
+}
+
+/// The scope of `fe80::1%eth0` or `fe80::1%2` (RFC 4007 §11.2): an interface's index, or 0 when `interfaces` does not have it.
+inline std::uint32_t scope_index(TextView scope, const Array<Interface>& interfaces) {
+    std::uint32_t number = 0;
+    bool digits = scope.size() > 0 && scope.size() < 10;
+    for (char c : scope) {
+        digits = digits && c >= '0' && c <= '9';
+        if (digits) number = number * 10 + static_cast<std::uint32_t>(c - '0');
+    }
+    for (const Interface& i : interfaces)
+        if (digits ? i.index == number : i.name == scope) return i.index;
+    return 0;
+}
+
+}  // namespace detail
+
+/// Reads the text of a resolv.conf (resolv.conf(5)) and puts the name servers it lists in place of `to.dns_servers`, in their order: the
+/// first `NetworkState::dns_servers_max`, each once. A link-local one gets its scope from `to.interfaces`, or 0 when the interface is not
+/// there. Every other line, and one whose address makes no sense, is passed over, as the system's resolver does. Any bytes will do,
+/// in lines of any length. False when memory is out. No server at all: the resolver then asks 127.0.0.1, which is not listed here.
+inline bool parse_resolv_conf(TextView text, NetworkState& to) {
+    to.dns_servers.clear();
+    while (text.size() > 0 && to.dns_servers.size() < NetworkState::dns_servers_max) {
+        TextView line = detail::take_until(text, "\n");
+        if (!(detail::take_until(line, " \t") == TextView("nameserver"))) continue;  // a keyword stands at the start of its line
+        TextView word;
+        while (word.size() == 0 && line.size() > 0) word = detail::take_until(line, " \t\r");
+        const TextView address = detail::take_until(word, "%");
+        auto server = IpAddress::parse(address);
+        if (!server) continue;
+        if (server->family == Family::v6 && server->is_link_local()) server->scope = detail::scope_index(word, to.interfaces);
+        bool listed = false;
+        for (const IpAddress& known : to.dns_servers) listed = listed || known == *server;
+        if (!listed && !to.dns_servers.push(*server)) return false;
+    }
+    return true;
+}
+
+}  // namespace rejoin::inline v0_1
+
+// `FileWatch`: who hears that files were changed. Each system's file defines it whole, or is empty.
+
+#if defined(__linux__)
+#include <limits.h>
+#include <string.h>
+#include <sys/inotify.h>
+#include <unistd.h>
+
+namespace rejoin::inline v0_1 {
+
+/// Hears that files may have been changed, by inotify(7): written to, replaced, removed, created, or led elsewhere by a symbolic link. Not
+/// everything makes itself heard (a link among the directories of a path, a file on a network, more users of inotify than allowed), so
+/// who needs to be certain also looks from time to time. Belongs to the loop's thread.
+class FileWatch {
+public:
+    /// What is done to a file comes in several steps: `touched` is called when this has passed since the first. Never inside `watch`.
+    static constexpr Duration gather_time = Duration::milliseconds(50);
+
+    FileWatch(Loop& loop, Delegate<void()> touched)
+        : watch_(loop, Delegate<void(Ready)>::to<&FileWatch::hear>(this)), timer_(loop, touched) {
+        fd_ = ::inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+        if (fd_ >= 0 && !watch_.start(fd_, Ready::readable)) ::close(std::exchange(fd_, -1));
+    }
+    FileWatch(const FileWatch&) = delete;
+    ~FileWatch() {
+        watch_.stop();
+        if (fd_ >= 0) ::close(fd_);
+    }
+
+    /// Watches these files from now on, and none else. They need not exist, nor their directories. To be called again before they are
+    /// read after `touched`: the way to them may be another one now.
+    void watch(std::span<const char* const> paths) {
+        if (fd_ < 0) return;
+        Place old[places_max];
+        const std::size_t old_count = std::exchange(count_, 0);
+        for (std::size_t i = 0; i < old_count; ++i) old[i] = places_[i];
+        for (const char* path : paths) follow(path);
+        for (std::size_t i = 0; i < old_count; ++i)
+            if (!watched(old[i].descriptor)) ::inotify_rm_watch(fd_, old[i].descriptor);
+    }
+
+private:
+    // A directory and the name in it that matters, or a file itself, which has no name.
+    struct Place {
+        int descriptor;
+        Text<31> name;  // names that differ only after it cost a superfluous look
+    };
+    static constexpr std::size_t places_max = 32;
+    static constexpr int links_max = 8;
+
+    // Watches every directory entry through which `path` leads to a file, and that file.
+    void follow(const char* path) {
+        char now[PATH_MAX];
+        if (::strlen(path) >= sizeof now || path[0] != '/') return;
+        ::strcpy(now, path);
+        for (int links = 0; links <= links_max; ++links) {
+            if (!add_entry(now)) return;
+            add(now, {});  // written to by another name, a file under a mount is heard of only so
+            char target[PATH_MAX];
+            const ssize_t n = ::readlink(now, target, sizeof target - 1);
+            if (n <= 0) return;
+            target[n] = 0;
+            char* slash = ::strrchr(now, '/') + 1;
+            if (target[0] == '/') slash = now;
+            if (static_cast<std::size_t>(slash - now) + static_cast<std::size_t>(n) >= sizeof now) return;
+            ::strcpy(slash, target);
+        }
+    }
+    // Watches the directory of `path` for the entry; where there is no such directory, the next above it that there is, and false.
+    bool add_entry(const char* path) {
+        char directory[PATH_MAX];
+        ::strcpy(directory, path);
+        for (bool whole = true;; whole = false) {
+            char* slash = ::strrchr(directory, '/');
+            const Text<31> name{TextView(slash + 1)};
+            slash[slash == directory ? 1 : 0] = 0;
+            if (add(directory, name)) return whole;
+            if (slash == directory) return false;
+        }
+    }
+    bool add(const char* path, const Text<31>& name) {
+        if (count_ == places_max) return false;
+        const int descriptor = ::inotify_add_watch(
+            fd_, path, IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_MODIFY | IN_CLOSE_WRITE | IN_DELETE_SELF | IN_MOVE_SELF);
+        if (descriptor < 0) return false;
+        places_[count_++] = {descriptor, name};
+        return true;
+    }
+    bool watched(int descriptor) const {
+        for (std::size_t i = 0; i < count_; ++i)
+            if (places_[i].descriptor == descriptor) return true;
+        return false;
+    }
+
+    void hear(Ready) {
+        alignas(inotify_event) char events[4096];
+        for (ssize_t size; (size = ::read(fd_, events, sizeof events)) > 0;)
+            for (const char* at = events; at < events + size;) {
+                inotify_event event;
+                ::memcpy(&event, at, sizeof event);
+                const TextView name(event.len != 0 ? at + sizeof event : "");
+                if (concerns(event, Text<31>(name)) && !timer_.armed()) timer_.after(gather_time);
+                at += sizeof event + event.len;
+            }
+    }
+    bool concerns(const inotify_event& event, const Text<31>& name) const {
+        if ((event.mask & IN_IGNORED) != 0) return false;  // it is not watched any more, which was said before or is our own doing
+        if ((event.mask & (IN_Q_OVERFLOW | IN_DELETE_SELF | IN_MOVE_SELF)) != 0) return true;
+        for (std::size_t i = 0; i < count_; ++i)
+            if (places_[i].descriptor == event.wd && places_[i].name == name) return true;
+        return false;
+    }
+
+    int fd_ = -1;
+    Loop::Watch watch_;
+    Loop::Timer timer_;
+    Place places_[places_max];
+    std::size_t count_ = 0;
+};
+
+}  // namespace rejoin::inline v0_1
+#endif
+
+#if !defined(_WIN32) && !defined(__linux__)
+namespace rejoin::inline v0_1 {
+
+/// Hears of nothing: who wants to know whether a file has changed reads it from time to time, as it has to with Linux' `FileWatch` too.
+class FileWatch {
+public:
+    FileWatch(Loop&, Delegate<void()>) {}
+    void watch(std::span<const char* const>) {}
+};
+
+}  // namespace rejoin::inline v0_1
+#endif
+
+#if !defined(_WIN32)
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+namespace rejoin::inline v0_1 {
+
+/// Reads the beginning of a file, as much as fits into `to`, and returns how much that is. Never waits, whatever kind of file it is
+/// (open(2), O_NONBLOCK). The error is the system's.
+inline Result<std::size_t> read_file(const char* path, MutableBytes to) {
+    const int fd = ::open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0) return Error::system(errno);
+    std::size_t size = 0;
+    Error error;
+    while (size < to.size()) {
+        const ssize_t n = ::read(fd, to.data() + size, to.size() - size);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) error = Error::system(errno);
+        if (n <= 0) break;
+        size += static_cast<std::size_t>(n);
+    }
+    ::close(fd);
+    if (error) return error;
+    return size;
+}
+
+}  // namespace rejoin::inline v0_1
+#endif
+
+#if !defined(_WIN32)
+#include <cstdlib>
+
+namespace rejoin::inline v0_1 {
+
+/// Where a POSIX system lists the name servers it asks. Absolute paths, which must live as long as what uses them.
+struct DnsFiles {
+    const char* resolv_conf = "/etc/resolv.conf";
+    /// Where it lists but a resolver on this host, the servers that this one asks: systemd-resolved(8) with its stub at 127.0.0.53 or
+    /// 127.0.0.54, and what NetworkManager (NetworkManager.conf(5), `dns`) has set up.
+    const char* systemd_resolved = "/run/systemd/resolve/resolv.conf";
+    const char* network_manager = "/run/NetworkManager/no-stub-resolv.conf";
+};
+
+/// Knows the name servers of a POSIX system, and hears that its files were changed. Belongs to the loop's thread.
+class DnsWatch {
+public:
+    /// Of a file, only so much is read: a line that goes beyond is not.
+    static constexpr std::size_t file_size_max = 64 * 1024;
+
+    /// `touched` is called after a file was changed, or may have been: call `read`. As not every change makes itself heard, call it every
+    /// ten seconds too (`WakeWatch` has a tick): it costs some 20 µs.
+    DnsWatch(Loop& loop, Delegate<void()> touched, const DnsFiles& files = {}) : files_(files), watch_(loop, touched) {}
+
+    /// Puts the servers that are asked now in place of `state.dns_servers`; those of a link-local address get their scope from its
+    /// interfaces. No file: no server. A file that cannot be read now (out of descriptors or memory, no permission) changes nothing.
+    void read(NetworkState& state) {
+        const char* const paths[] = {files_.resolv_conf, files_.systemd_resolved, files_.network_manager};
+        watch_.watch(paths);  // first, so that nothing that comes after the reading is missed
+        auto* buffer = static_cast<char*>(std::malloc(file_size_max));
+        if (buffer == nullptr) return;
+        Array<IpAddress> before;
+        std::swap(before, state.dns_servers);
+        bool stub_of_systemd = false, stub_of_network_manager = false;
+        bool whole = read_servers(files_.resolv_conf, buffer, state, [&](TextView text) {
+            stub_of_systemd = asks_only(
+                state, [](const IpAddress& ip) { return ip == IpAddress::v4(127, 0, 0, 53) || ip == IpAddress::v4(127, 0, 0, 54); });
+            stub_of_network_manager =
+                contains(text, "NetworkManager") && asks_only(state, [](const IpAddress& ip) { return ip.is_loopback(); });
+        });
+        if (whole && stub_of_systemd)
+            whole = read_servers(files_.systemd_resolved, buffer, state, [](TextView) {});
+        else if (whole && stub_of_network_manager)
+            whole = read_servers(files_.network_manager, buffer, state, [](TextView) {});
+        if (!whole) std::swap(before, state.dns_servers);
+        std::free(buffer);
+    }
+
+private:
+    // Where there is no such file, the servers stay. False when it cannot be read.
+    template <class Look>
+    static bool read_servers(const char* path, char* buffer, NetworkState& state, Look look) {
+        const auto size = read_file(path, {reinterpret_cast<std::byte*>(buffer), file_size_max});
+        if (!size) return size.error() == Error::system(ENOENT) || size.error() == Error::system(ENOTDIR);
+        std::size_t whole_lines = *size;
+        if (*size == file_size_max)
+            while (whole_lines > 0 && buffer[whole_lines - 1] != '\n') --whole_lines;
+        const TextView text(buffer, whole_lines);
+        if (!parse_resolv_conf(text, state)) return false;
+        look(text);
+        return true;
+    }
+    template <class Test>
+    static bool asks_only(const NetworkState& state, Test test) {
+        for (const IpAddress& server : state.dns_servers)
+            if (!test(server)) return false;
+        return !state.dns_servers.empty();
+    }
+    static bool contains(TextView text, TextView what) {
+        for (std::size_t i = 0; i + what.size() <= text.size(); ++i)
+            if (TextView(text.data() + i, what.size()) == what) return true;
+        return false;
+    }
+
+    DnsFiles files_;
+    FileWatch watch_;
+};
+
+}  // namespace rejoin::inline v0_1
+#endif
+
 #include <bit>
 
 namespace rejoin::inline v0_1 {
@@ -2574,6 +2895,77 @@ inline NetlinkRequest route_query(const IpAddress& destination, std::uint32_t se
 
 }  // namespace rejoin::inline v0_1
 
+namespace rejoin::inline v0_1 {
+
+/// Sees from two clocks that the host was asleep: one stands still meanwhile, and the other goes on. Pure.
+class WakeDetector {
+public:
+    /// Less is no sleep: the clocks are not read at the same moment, and may drift. No connection breaks of it either.
+    static constexpr Duration threshold = Duration::seconds(1);
+
+    /// Takes both clocks' present time; returns how long the host has slept since the last look, or zero if it has not. Each sleep is
+    /// returned once. The first look only begins.
+    Duration look(TimePoint monotonic, TimePoint boottime) {
+        const Duration ahead = boottime - monotonic;
+        const Duration slept = begun_ ? ahead - ahead_ : Duration();
+        begun_ = true;
+        ahead_ = ahead;
+        return slept < threshold ? Duration() : slept;
+    }
+
+private:
+    Duration ahead_;  // how much the one clock was ahead of the other at the last look
+    bool begun_ = false;
+};
+
+/// Tells the observers of `feed` that the host `woke`, once for each sleep: at the owner's `look`, or by a timer of its own, which is the
+/// only one of a source on an idle network. Belongs to the loop's thread.
+class WakeWatch {
+public:
+    using Clock = TimePoint (*)();
+
+    /// Seldom enough to cost nothing, and as late as a wake-up without any other sign is noticed.
+    static constexpr Duration interval = Duration::seconds(10);
+
+    /// `tick` is called after each look by the timer, for what the owner has to look at from time to time. The clocks are those of the
+    /// system but in tests.
+    WakeWatch(Loop& loop, ChangeFeed& feed, Delegate<void()> tick = {}, Clock boottime = &boottime_now, Clock monotonic = &monotonic_now)
+        : feed_(feed), timer_(loop, Delegate<void()>::to<&WakeWatch::due>(this)), tick_(tick), boottime_(boottime), monotonic_(monotonic) {
+        look();
+        timer_.after(interval);
+    }
+
+    /// Call it before anything else is handled: the first message after a sleep is then told after the wake-up. Costs three readings of
+    /// a clock.
+    void look() {
+        const TimePoint before = monotonic_();
+        const TimePoint boottime = boottime_();
+        const TimePoint after = monotonic_();
+        // Held up in between (by a debugger, or a busy machine), the two do not belong together.
+        if (after - before > WakeDetector::threshold / 4) return;
+        NetworkChange change;
+        change.kind = NetworkChange::Kind::woke;
+        change.major = true;  // what slept with it has timed out elsewhere
+        change.slept = detector_.look(after, boottime);
+        if (change.slept > Duration()) feed_.publish(change);
+    }
+
+private:
+    void due() {
+        timer_.after(interval);
+        look();
+        if (tick_) tick_();
+    }
+
+    ChangeFeed& feed_;
+    Loop::Timer timer_;
+    Delegate<void()> tick_;
+    Clock boottime_, monotonic_;
+    WakeDetector detector_;
+};
+
+}  // namespace rejoin::inline v0_1
+
 #include <utility>
 
 #if defined(__linux__)
@@ -2695,7 +3087,9 @@ public:
         : loop_(loop),
           watch_(loop, Delegate<void(Ready)>::to<&Netlink::hear>(this)),
           timer_(loop, Delegate<void()>::to<&Netlink::due>(this)),
-          feed_(loop) {
+          feed_(loop),
+          dns_(loop, Delegate<void()>::to<&Netlink::read_dns>(this)),
+          wake_(loop, feed_, Delegate<void()>::to<&Netlink::read_dns>(this)) {
         error_ = open();
         if (!error_) catch_up();
     }
@@ -2746,6 +3140,7 @@ private:
     void due() { lost_ ? hear(Ready::readable) : catch_up(); }
 
     void hear(Ready) {
+        wake_.look();
         touched_ = unsettled_ = false;
         // After a loss the kernel adds nothing until all is read: what is older than what will be read again must go first.
         bool drain = false;
@@ -2814,6 +3209,7 @@ private:
             std::swap(is->interfaces, fresh.interfaces);
             std::swap(is->addresses, fresh.addresses);
             is->known = true;
+            dns_.read(*is);
         }
         bool doubtful = false;
         for (Family family : {Family::v4, Family::v6}) {
@@ -2829,6 +3225,13 @@ private:
             timer_.after(look_again[looks_++]);
         else if (!lost_ && doubtful)
             timer_.after(disbelief);
+        feed_.publish();
+    }
+
+    void read_dns() {
+        NetworkState* const is = state().known ? feed_.edit() : nullptr;
+        if (is == nullptr) return;
+        dns_.read(*is);
         feed_.publish();
     }
 
@@ -2903,6 +3306,8 @@ private:
     Loop::Watch watch_;  // after the sockets: it stops before they are closed
     Loop::Timer timer_;
     ChangeFeed feed_;
+    DnsWatch dns_;
+    WakeWatch wake_;
     Error error_;
     TimePoint next_reading_;
     TimePoint dead_since_[2] = {TimePoint::never(), TimePoint::never()};  // when a family's route was first seen to lead nowhere

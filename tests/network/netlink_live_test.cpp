@@ -4,6 +4,7 @@
 #include <linux/seccomp.h>
 #include <poll.h>
 #include <sched.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -185,6 +186,42 @@ TEST_CASE("netlink: in a sandbox that forbids to ask the kernel there is an erro
     }));
 }
 #endif
+
+TEST_CASE("netlink: the name servers are known, and their change is told", "[netlab]") {
+    if (!in_fresh_namespace("name servers")) return;
+    REQUIRE(in_child([] {
+        const auto write = [](const char* address) {
+            FILE* file = std::fopen("/etc/new", "w");
+            std::fprintf(file, "nameserver %s\n", address);
+            std::fclose(file);
+            return std::rename("/etc/new", "/etc/resolv.conf") == 0;
+        };
+        if (unshare(CLONE_NEWNS) != 0 || mount("", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
+            mount("none", "/etc", "tmpfs", 0, nullptr) != 0 || !write("192.0.2.1"))
+            return false;
+        Watcher watcher;
+        const Array<IpAddress>& servers = watcher.network.state().dns_servers;
+        return servers.size() == 1 && servers[0] == IpAddress::v4(192, 0, 2, 1) && write("192.0.2.2") &&
+               watcher.until_heard(Kind::dns_changed) && servers.size() == 1 && servers[0] == IpAddress::v4(192, 0, 2, 2);
+    }));
+}
+
+TEST_CASE("netlink: a sleep is told before what the network says after it", "[netlab]") {
+    if (!in_fresh_namespace("sleep")) return;
+    REQUIRE(in_child([] {
+        Watcher watcher;
+        // To this process the boot-time clock jumps as it does over a sleep (time_namespaces(7)).
+        if (unshare(CLONE_NEWTIME) != 0) return false;
+        FILE* offsets = std::fopen("/proc/self/timens_offsets", "w");
+        if (offsets == nullptr || std::fprintf(offsets, "boottime 3600 0\n") < 0 || std::fclose(offsets) != 0) return false;
+        const int there = open("/proc/self/ns/time_for_children", O_RDONLY | O_CLOEXEC);
+        if (there < 0 || setns(there, CLONE_NEWTIME) != 0) return false;
+        ip_command("link set lo up");
+        if (!watcher.until_heard(Kind::interface_up, "lo")) return false;
+        const Heard* const woke = watcher.find(Kind::woke);
+        return woke == &watcher.heard.front() && woke->major && woke->text == "The host woke after 3600 s of sleep.";
+    }));
+}
 
 TEST_CASE("netlink: interfaces come, go up, lose and regain carrier, go down and vanish", "[netlab]") {
     if (!in_fresh_namespace("interfaces")) return;

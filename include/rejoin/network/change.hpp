@@ -285,7 +285,7 @@ inline Description describe(const NetworkChange& change) {
             return text.append(".");
         }
         case Kind::woke:
-            return Description("The host woke after ").append_number(change.slept.milliseconds() / 1000).append(" s of sleep.");
+            return Description("The host woke after ").append_number((change.slept.milliseconds() + 500) / 1000).append(" s of sleep.");
     }
     return {};
 }

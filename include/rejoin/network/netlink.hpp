@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include <rejoin/network/dns_watch.hpp>
 #include <rejoin/network/feed.hpp>
 #include <rejoin/network/netlink_decoder.hpp>
+#include <rejoin/network/wake_watch.hpp>
 #include <rejoin/os/linux/netlink_socket.hpp>
 #include <rejoin/os/loop.hpp>
 
@@ -21,7 +23,9 @@ public:
         : loop_(loop),
           watch_(loop, Delegate<void(Ready)>::to<&Netlink::hear>(this)),
           timer_(loop, Delegate<void()>::to<&Netlink::due>(this)),
-          feed_(loop) {
+          feed_(loop),
+          dns_(loop, Delegate<void()>::to<&Netlink::read_dns>(this)),
+          wake_(loop, feed_, Delegate<void()>::to<&Netlink::read_dns>(this)) {
         error_ = open();
         if (!error_) catch_up();
     }
@@ -72,6 +76,7 @@ private:
     void due() { lost_ ? hear(Ready::readable) : catch_up(); }
 
     void hear(Ready) {
+        wake_.look();
         touched_ = unsettled_ = false;
         // After a loss the kernel adds nothing until all is read: what is older than what will be read again must go first.
         bool drain = false;
@@ -140,6 +145,7 @@ private:
             std::swap(is->interfaces, fresh.interfaces);
             std::swap(is->addresses, fresh.addresses);
             is->known = true;
+            dns_.read(*is);
         }
         bool doubtful = false;
         for (Family family : {Family::v4, Family::v6}) {
@@ -155,6 +161,13 @@ private:
             timer_.after(look_again[looks_++]);
         else if (!lost_ && doubtful)
             timer_.after(disbelief);
+        feed_.publish();
+    }
+
+    void read_dns() {
+        NetworkState* const is = state().known ? feed_.edit() : nullptr;
+        if (is == nullptr) return;
+        dns_.read(*is);
         feed_.publish();
     }
 
@@ -229,6 +242,8 @@ private:
     Loop::Watch watch_;  // after the sockets: it stops before they are closed
     Loop::Timer timer_;
     ChangeFeed feed_;
+    DnsWatch dns_;
+    WakeWatch wake_;
     Error error_;
     TimePoint next_reading_;
     TimePoint dead_since_[2] = {TimePoint::never(), TimePoint::never()};  // when a family's route was first seen to lead nowhere

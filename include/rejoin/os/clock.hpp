@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-// `monotonic_now()`: the only place where the library reads a clock. Everything below the loop takes time as an argument.
+// `monotonic_now()` and `boottime_now()`: the only place where the library reads a clock. Everything below the loop takes time as an
+// argument.
+#include <rejoin/os/linux/clock.hpp>
 #include <rejoin/os/posix/clock.hpp>
