@@ -15,6 +15,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <rejoin/network/netlink.hpp>
+#include <rejoin/network/polling.hpp>
 #include <vector>
 #if __has_include(<netlink/cache.h>)
 #include <netlink/cache.h>
@@ -29,6 +30,8 @@ namespace {
 
 constexpr double notice_bar = 1.2;   // at most so many times the bare reader's median
 constexpr double routes_bar = 0.01;  // at most this share of the others' processor time
+constexpr int idle_seconds = 60;
+constexpr double idle_bar = 0.0001;
 constexpr int notice_blocks = 20, notice_rounds = 50;
 constexpr int routes = 200'000, default_changes = 10;
 
@@ -332,6 +335,44 @@ bool many_routes(Report& report) {
     return held;
 }
 
+// What a look costs where nothing is told, against making the native source anew, which reads everything once.
+void looks() {
+    constexpr int rounds = 2000;
+    Loop loop;
+    Polling& polling = Polling::of(loop);
+    std::int64_t start = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
+    for (int i = 0; i < rounds; ++i) polling.look();
+    const double look = static_cast<double>(clock_ns(CLOCK_PROCESS_CPUTIME_ID) - start) / rounds / 1000;
+    start = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
+    for (int i = 0; i < rounds; ++i) Netlink source(loop);
+    const double dump = static_cast<double>(clock_ns(CLOCK_PROCESS_CPUTIME_ID) - start) / rounds / 1000;
+    std::printf("a look of polling, %zu addresses   %7.1f us   netlink read whole %7.1f us   ratio %5.2f\n",
+                polling.state().addresses.size(), look, dump, look / dump);
+}
+
+// Both sources on a network on which nothing happens.
+bool idle() {
+    bool held = true;
+    const auto watch = [&](const char* name, auto make) {
+        Loop loop;
+        make(loop);
+        static_cast<void>(loop.run_for(Duration::milliseconds(1500)));  // what follows from the start is through
+        const std::int64_t before = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
+        int turns = 0;
+        const TimePoint end = monotonic_now() + Duration::seconds(idle_seconds);
+        while (monotonic_now() < end) static_cast<void>(loop.run_once(end - monotonic_now())), ++turns;
+        const double share = static_cast<double>(clock_ns(CLOCK_PROCESS_CPUTIME_ID) - before) / 1e9 / idle_seconds;
+        const bool ok = share < idle_bar && turns <= idle_seconds / 10 + 1;
+        held = held && ok;
+        std::printf(
+            "watching an idle network, %-8s %.5f %% of a processor, woken %d times in %d s   (bar: below %.2f %%, once in 10 s)  %s\n",
+            name, share * 100, turns - 1, idle_seconds, idle_bar * 100, ok ? "held" : "MISSED");
+    };
+    watch("netlink", [](Loop& loop) { Netlink::of(loop); });
+    watch("polling", [](Loop& loop) { Polling::of(loop); });
+    return held;
+}
+
 }  // namespace
 
 int main() {
@@ -352,5 +393,7 @@ int main() {
     const bool noticed = notice(reports);
     command("ip link set v0 up");
     const bool watched = many_routes(reports[0]);
-    return noticed && watched ? 0 : 1;
+    looks();
+    const bool cheap = idle();
+    return noticed && watched && cheap ? 0 : 1;
 }

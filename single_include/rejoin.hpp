@@ -1059,6 +1059,10 @@ struct Route {
     friend bool operator==(const Route&, const Route&) = default;
 };
 
+/// The routes to these stand for the routes to the internet. They are looked up and never sent to.
+inline constexpr IpAddress internet_v4 = IpAddress::v4(8, 8, 8, 8);
+inline constexpr IpAddress internet_v6 = {{0x20, 0x01, 0x48, 0x60, 0x48, 0x60, 0, 0, 0, 0, 0, 0, 0, 0, 0x88, 0x88}, 0, Family::v6};
+
 /// What a host's network looks like at one moment. Compare two of them with `diff`.
 struct NetworkState {
     Array<Interface> interfaces;
@@ -2606,6 +2610,7 @@ private:
 #endif
 
 #include <bit>
+#include <utility>
 
 namespace rejoin::inline v0_1 {
 
@@ -2621,11 +2626,12 @@ inline constexpr std::uint16_t nlmsg_error = 2, nlmsg_done = 3, rtm_newlink = 16
 inline constexpr std::uint16_t nlm_f_request = 0x1, nlm_f_dump_intr = 0x10, nlm_f_dump = 0x300;
 // attributes
 inline constexpr std::uint16_t nla_type_mask = 0x3fff, ifla_ifname = 3, ifa_address = 1, ifa_local = 2, ifa_flags = 8, rta_dst = 1,
-                               rta_oif = 4, rta_gateway = 5, rta_prefsrc = 7, rta_via = 18;
+                               rta_src = 2, rta_oif = 4, rta_gateway = 5, rta_prefsrc = 7, rta_mark = 16, rta_via = 18;
 // ifi_flags
-inline constexpr std::uint32_t iff_up = 0x1, iff_loopback = 0x8, iff_lower_up = 0x10000, iff_dormant = 0x20000;
+inline constexpr std::uint32_t iff_up = 0x1, iff_loopback = 0x8, iff_running = 0x40, iff_lower_up = 0x10000, iff_dormant = 0x20000;
 // ifa_flags
-inline constexpr std::uint32_t ifa_f_optimistic = 0x04, ifa_f_dadfailed = 0x08, ifa_f_deprecated = 0x20, ifa_f_tentative = 0x40;
+inline constexpr std::uint32_t ifa_f_temporary = 0x01, ifa_f_optimistic = 0x04, ifa_f_dadfailed = 0x08, ifa_f_deprecated = 0x20,
+                               ifa_f_tentative = 0x40;
 // rtm_flags
 inline constexpr std::uint32_t rtnh_f_dead = 0x1, rtnh_f_linkdown = 0x10;
 // families, and rtm_type
@@ -2686,8 +2692,10 @@ inline bool decode_link(Bytes body, std::endian order, Interface& to) {
     to.index = load<std::uint32_t>(body.data() + 4, order);
     const auto flags = load<std::uint32_t>(body.data() + 8, order);
     to.up = (flags & iff_up) != 0;
-    // A dormant link has a carrier that carries nothing yet: Wi-Fi and 802.1X before their keys (operstates.rst of the kernel).
-    to.carrier = (flags & (iff_lower_up | iff_dormant)) == iff_lower_up;
+    // A carrier may carry nothing yet. RUNNING says that the operational state is up or unknown (netdevice(7), operstates.rst of the
+    // kernel), also in messages that have no IFLA_OPERSTATE, as those of wireless statistics; dormant are Wi-Fi and 802.1X before their
+    // keys.
+    to.carrier = (flags & (iff_running | iff_lower_up | iff_dormant)) == (iff_running | iff_lower_up);
     to.loopback = (flags & iff_loopback) != 0;
     return for_each_attribute(body.subspan(ifinfomsg_size), order, [&](std::uint16_t type, Bytes payload) {
         if (type != ifla_ifname) return true;
@@ -2723,6 +2731,7 @@ inline bool decode_address(Bytes body, std::endian order, InterfaceAddress& to) 
     to.tentative = (flags & (ifa_f_tentative | ifa_f_optimistic)) == ifa_f_tentative;  // an optimistic one may be used (RFC 4429)
     to.duplicate = (flags & ifa_f_dadfailed) != 0;
     to.deprecated = (flags & ifa_f_deprecated) != 0;
+    to.temporary = family == af_inet6 && (flags & ifa_f_temporary) != 0;  // in IPv4 the same bit says "secondary"
     return true;
 }
 
@@ -2838,7 +2847,7 @@ Result<void> decode_netlink(Bytes datagram, std::endian order, Sink&& sink) {
 
 /// A request to the kernel, ready to be sent.
 struct NetlinkRequest {
-    std::byte data[64] = {};
+    std::byte data[96] = {};
     std::size_t size = 0;
     Bytes bytes() const { return {data, size}; }
 };
@@ -2871,25 +2880,36 @@ inline NetlinkRequest link_dump(std::uint32_t sequence, std::endian order) {
 inline NetlinkRequest address_dump(std::uint32_t sequence, std::endian order) {
     return detail::netlink_request(rtnetlink::ifaddrmsg_size, rtnetlink::rtm_getaddr, rtnetlink::nlm_f_dump, sequence, order);
 }
-/// Asks which route the kernel would take to `destination`, of either family; it answers with one update, `route_is`, or `end` with
-/// the error that a connection would get. Looked up, not dumped: the cost does not grow with the table. A destination with a scope is
-/// looked up on that interface.
-inline NetlinkRequest route_query(const IpAddress& destination, std::uint32_t sequence, std::endian order) {
+/// Asks which route the kernel would take to `destination`, of either family, for a socket bound to `source` (unless its family is none)
+/// with the firewall mark `mark` (SO_MARK, socket(7)): rules may choose another table for either (ip-rule(8)). It answers with one update,
+/// `route_is`, or `end` with the error that a connection would get. Looked up, not dumped: the cost does not grow with the table. A
+/// destination with a scope is looked up on that interface. The source counts only if it is of the destination's family.
+inline NetlinkRequest route_query(const IpAddress& destination, std::uint32_t sequence, std::endian order, const IpAddress& source = {},
+                                  std::uint32_t mark = 0) {
     using namespace rtnetlink;
-    const std::size_t address = destination.size();
-    const std::size_t body = rtmsg_size + rtattr_size + address + (destination.scope != 0 ? rtattr_size + 4 : 0);
-    NetlinkRequest request = detail::netlink_request(body, rtm_getroute, 0, sequence, order);
-    request.data[nlmsghdr_size] = std::byte{destination.family == Family::v4 ? af_inet : af_inet6};
-    request.data[nlmsghdr_size + 1] = static_cast<std::byte>(address * 8);  // rtm_dst_len, in bits
-    request.size = nlmsghdr_size + rtmsg_size;
-    detail::put(request, static_cast<std::uint16_t>(rtattr_size + address), order);
-    detail::put(request, rta_dst, order);
-    for (std::size_t i = 0; i < address; ++i) detail::put(request, destination.bytes[i], order);
-    if (destination.scope != 0) {
+    NetlinkRequest request = detail::netlink_request(rtmsg_size, rtm_getroute, 0, sequence, order);
+    const auto attribute = [&](std::uint16_t type, const std::uint8_t* bytes, std::size_t size) {
+        detail::put(request, static_cast<std::uint16_t>(rtattr_size + size), order);
+        detail::put(request, type, order);
+        for (std::size_t i = 0; i < size; ++i) detail::put(request, bytes[i], order);
+    };
+    const auto number = [&](std::uint16_t type, std::uint32_t value) {
         detail::put(request, static_cast<std::uint16_t>(rtattr_size + 4), order);
-        detail::put(request, rta_oif, order);
-        detail::put(request, destination.scope, order);
+        detail::put(request, type, order);
+        detail::put(request, value, order);
+    };
+    request.data[nlmsghdr_size] = std::byte{destination.family == Family::v4 ? af_inet : af_inet6};
+    request.data[nlmsghdr_size + 1] = static_cast<std::byte>(destination.size() * 8);  // rtm_dst_len, in bits
+    attribute(rta_dst, destination.bytes, destination.size());
+    if (source.family == destination.family) {
+        request.data[nlmsghdr_size + 2] = static_cast<std::byte>(source.size() * 8);  // rtm_src_len
+        attribute(rta_src, source.bytes, source.size());
     }
+    if (destination.scope != 0) number(rta_oif, destination.scope);
+    if (mark != 0) number(rta_mark, mark);
+    const std::size_t size = std::exchange(request.size, 0);
+    detail::put(request, static_cast<std::uint32_t>(size), order);  // nlmsg_len, now that it is known
+    request.size = size;
     return request;
 }
 
@@ -3104,18 +3124,18 @@ public:
     /// Why the network cannot be watched (some sandboxes forbid it), or none; `state().known` is then false for good.
     Error error() const { return error_; }
 
-    /// The route that the kernel would take to `destination` now: one look-up, about 10 µs, and no packet. Not `present`: it would refuse,
-    /// or send into a dead link. `invalid_argument`: no address; or `error()`; any other: the kernel could not be asked.
-    Result<Route> route_to(const IpAddress& destination) {
-        auto route = ask_route(destination);
+    /// The route that the kernel would take to `destination` now, for a socket bound to `source` (of family `none`: not bound) and marked
+    /// with `mark` (SO_MARK; 0: not marked), by all its rules and tables: one look-up, about 10 µs, and no packet. Not `present`: it would
+    /// refuse, or send into a dead link. `invalid_argument`: no address, or a source of the other family; or `error()`; any other: the
+    /// kernel could not be asked.
+    Result<Route> route_to(const IpAddress& destination, const IpAddress& source = {}, std::uint32_t mark = 0) {
+        if (source.family != Family::none && source.family != destination.family) return Errc::invalid_argument;
+        auto route = ask_route(destination, source, mark);
         if (route && leads_nowhere(*route)) return Route();
         return route;
     }
 
 private:
-    // The routes to these stand for the routes to the internet. They are looked up and never sent to.
-    static constexpr IpAddress internet_v4 = IpAddress::v4(8, 8, 8, 8);
-    static constexpr IpAddress internet_v6 = {{0x20, 0x01, 0x48, 0x60, 0x48, 0x60, 0, 0, 0, 0, 0, 0, 0, 0, 0x88, 0x88}, 0, Family::v6};
     // The kernel tells of a link or an address before it has taken the routes away, and is silent about those: so look again, in case it
     // was not through at once, nor soon.
     static constexpr Duration look_again[] = {Duration::milliseconds(1), Duration::milliseconds(10), Duration::milliseconds(100)};
@@ -3235,11 +3255,11 @@ private:
         feed_.publish();
     }
 
-    Result<Route> ask_route(const IpAddress& destination) {
+    Result<Route> ask_route(const IpAddress& destination, const IpAddress& source = {}, std::uint32_t mark = 0) {
         if (destination.family == Family::none) return Errc::invalid_argument;
         if (error_) return error_;
         Route route;  // stays absent when the kernel refuses: ENETUNREACH, or what a route of type prohibit or blackhole says
-        auto asked = ask(route_query(destination, ++sequence_, std::endian::native), [&](const NetlinkUpdate& update) {
+        auto asked = ask(route_query(destination, ++sequence_, std::endian::native, source, mark), [&](const NetlinkUpdate& update) {
             if (update.kind == NetlinkUpdate::Kind::route_is) route = update.route;
         });
         if (!asked) return asked.error();
@@ -3329,9 +3349,10 @@ static_assert([] {
            rtm_newroute == RTM_NEWROUTE && rtm_delroute == RTM_DELROUTE && rtm_getroute == RTM_GETROUTE && rtm_newrule == RTM_NEWRULE &&
            rtm_delrule == RTM_DELRULE && nlm_f_request == NLM_F_REQUEST && nlm_f_dump_intr == NLM_F_DUMP_INTR && nlm_f_dump == NLM_F_DUMP &&
            nla_type_mask == static_cast<std::uint16_t>(NLA_TYPE_MASK) && ifla_ifname == IFLA_IFNAME && ifa_address == IFA_ADDRESS &&
-           ifa_local == IFA_LOCAL && ifa_flags == IFA_FLAGS && rta_dst == RTA_DST && rta_oif == RTA_OIF && rta_gateway == RTA_GATEWAY &&
-           rta_prefsrc == RTA_PREFSRC && rta_via == RTA_VIA && iff_up == IFF_UP && iff_loopback == IFF_LOOPBACK &&
-           ifa_f_optimistic == IFA_F_OPTIMISTIC && ifa_f_dadfailed == IFA_F_DADFAILED && ifa_f_deprecated == IFA_F_DEPRECATED &&
+           ifa_local == IFA_LOCAL && ifa_flags == IFA_FLAGS && rta_dst == RTA_DST && rta_src == RTA_SRC && rta_mark == RTA_MARK &&
+           rta_oif == RTA_OIF && rta_gateway == RTA_GATEWAY && rta_prefsrc == RTA_PREFSRC && rta_via == RTA_VIA && iff_up == IFF_UP &&
+           iff_loopback == IFF_LOOPBACK && ifa_f_optimistic == IFA_F_OPTIMISTIC && ifa_f_dadfailed == IFA_F_DADFAILED &&
+           ifa_f_deprecated == IFA_F_DEPRECATED && ifa_f_temporary == IFA_F_TEMPORARY && iff_running == IFF_RUNNING &&
            ifa_f_tentative == IFA_F_TENTATIVE && rtnh_f_dead == RTNH_F_DEAD && rtnh_f_linkdown == RTNH_F_LINKDOWN &&
            af_unspec == AF_UNSPEC && af_inet == AF_INET && af_inet6 == AF_INET6 && rtn_unicast == RTN_UNICAST && rtn_local == RTN_LOCAL &&
            nlmsghdr_size == sizeof(nlmsghdr) && rtattr_size == sizeof(rtattr) && ifinfomsg_size == sizeof(ifinfomsg) &&
@@ -3343,11 +3364,618 @@ static_assert([] {
 
 namespace rejoin::inline v0_1 {
 
-/// The event source of the system that is compiled for: `Netlink` on Linux. Elsewhere none yet.
+/// Reads the text of Linux' /proc/net/if_inet6, `address index prefix_length scope flags name` a line, all but the name in hexadecimal,
+/// and calls `sink(const InterfaceAddress&, TextView name)` for each that makes sense. Any bytes will do. Pure.
+template <class Sink>
+void parse_if_inet6(TextView text, Sink&& sink) {
+    std::size_t at = 0;
+    const auto skip_blanks = [&] {
+        while (at < text.size() && text[at] == ' ') ++at;
+    };
+    const auto digit = [&]() -> int {
+        const char c = at < text.size() ? text[at] : ' ';
+        return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+    };
+    const auto number = [&] {
+        std::uint32_t value = 0;
+        skip_blanks();
+        for (int n = 0; digit() >= 0 && n < 8; ++at, ++n) value = value << 4 | static_cast<std::uint32_t>(digit());
+        return value;
+    };
+    while (at < text.size()) {
+        InterfaceAddress address;
+        address.ip.family = Family::v6;
+        int nibbles = 0;
+        for (; nibbles < 32 && digit() >= 0; ++at, ++nibbles)
+            address.ip.bytes[nibbles / 2] = static_cast<std::uint8_t>(address.ip.bytes[nibbles / 2] << 4 | digit());
+        address.interface_index = number();
+        const std::uint32_t length = number();
+        number();  // the scope, which the address shows
+        const std::uint32_t flags = number();
+        skip_blanks();
+        const std::size_t name = at;
+        while (at < text.size() && text[at] != '\n') ++at;
+        if (nibbles == 32 && address.interface_index != 0 && length <= 128 && at > name) {
+            address.prefix_length = static_cast<std::uint8_t>(length);
+            if (address.ip.is_link_local()) address.ip.scope = address.interface_index;
+            address.temporary = (flags & 0x01) != 0;     // IFA_F_TEMPORARY, as all of linux/if_addr.h
+            address.duplicate = (flags & 0x08) != 0;     // IFA_F_DADFAILED
+            address.deprecated = (flags & 0x20) != 0;    // IFA_F_DEPRECATED
+            address.tentative = (flags & 0x44) == 0x40;  // IFA_F_TENTATIVE without IFA_F_OPTIMISTIC
+            sink(static_cast<const InterfaceAddress&>(address), TextView(text.data() + name, at - name));
+        }
+        ++at;
+    }
+}
+
+}  // namespace rejoin::inline v0_1
+
 #if defined(__linux__)
-using SystemEvents = Netlink;
+#include <net/if.h>
+#include <netinet/in.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+#include <cstdlib>
+
+namespace rejoin::inline v0_1 {
+
+namespace detail {
+
+// Calls `use(TextView)` with the first 64 KiB of a file: some hundreds of lines. False when it cannot be read.
+template <class Use>
+bool with_file(const char* path, Use use) {
+    constexpr std::size_t limit = 64 * 1024;
+    auto* const buffer = static_cast<char*>(std::malloc(limit));
+    if (buffer == nullptr) return false;
+    const auto size = read_file(path, {reinterpret_cast<std::byte*>(buffer), limit});
+    if (size) use(TextView(buffer, *size));
+    std::free(buffer);
+    return static_cast<bool>(size);
+}
+
+inline bool put_name(ifreq& request, TextView name) {
+    if (name.size() == 0 || name.size() >= sizeof request.ifr_name) return false;
+    request = {};
+    std::memcpy(request.ifr_name, name.data(), name.size());
+    return true;
+}
+
+}  // namespace detail
+
+/// Lists interfaces and addresses without netlink, for where that is forbidden: netdevice(7) and /proc/net. False when that is, too.
+inline bool read_proc_interfaces(NetworkState& to) {
+    const int fd = ::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) return false;
+    bool stored = true;
+    ifreq request{};
+    // Two lines of headings, then `  name: numbers`.
+    const bool listed = detail::with_file("/proc/net/dev", [&](TextView text) {
+        for (std::size_t at = 0; at < text.size(); ++at) {
+            while (at < text.size() && text[at] == ' ') ++at;
+            const std::size_t name = at;
+            while (at < text.size() && text[at] != ':' && text[at] != '\n' && text[at] != ' ') ++at;
+            const bool is_name = at < text.size() && text[at] == ':';
+            Interface i;
+            if (is_name && detail::put_name(request, {text.data() + name, at - name}) && ::ioctl(fd, SIOCGIFINDEX, &request) == 0) {
+                i.index = static_cast<std::uint32_t>(request.ifr_ifindex);
+                i.name = TextView(request.ifr_name);
+                if (::ioctl(fd, SIOCGIFFLAGS, &request) == 0) {
+                    const auto flags = static_cast<unsigned short>(request.ifr_flags);
+                    i.up = (flags & IFF_UP) != 0;
+                    i.carrier = (flags & IFF_RUNNING) != 0;
+                    i.loopback = (flags & IFF_LOOPBACK) != 0;
+                    stored = to.put(i) && stored;
+                }
+            }
+            while (at < text.size() && text[at] != '\n') ++at;
+        }
+    });
+    ifreq entries[64];
+    ifconf all{};
+    all.ifc_len = sizeof entries;
+    all.ifc_req = entries;
+    if (::ioctl(fd, SIOCGIFCONF, &all) == 0)
+        for (int n = 0; n < all.ifc_len / static_cast<int>(sizeof(ifreq)); ++n) {
+            request = entries[n];
+            InterfaceAddress address;
+            address.ip.family = Family::v4;
+            sockaddr_in in{};
+            std::memcpy(&in, &request.ifr_addr, sizeof in);
+            std::memcpy(address.ip.bytes, &in.sin_addr, 4);
+            if (::ioctl(fd, SIOCGIFNETMASK, &request) != 0) continue;
+            std::memcpy(&in, &request.ifr_netmask, sizeof in);
+            for (std::uint32_t mask = ntohl(in.sin_addr.s_addr); (mask & 0x80000000u) != 0; mask <<= 1) ++address.prefix_length;
+            if (::ioctl(fd, SIOCGIFINDEX, &request) != 0) continue;
+            address.interface_index = static_cast<std::uint32_t>(request.ifr_ifindex);
+            stored = to.put(address) && stored;
+        }
+    ::close(fd);
+    detail::with_file("/proc/net/if_inet6", [&](TextView text) {
+        parse_if_inet6(text, [&](const InterfaceAddress& address, TextView) { stored = to.put(address) && stored; });
+    });
+    return listed && stored;
+}
+
+/// Adds what getifaddrs(3) does not tell of IPv6 addresses: whether they are usable, deprecated or temporary.
+inline void mark_proc_addresses(NetworkState& state) {
+    detail::with_file("/proc/net/if_inet6", [&](TextView text) {
+        parse_if_inet6(text, [&](const InterfaceAddress& address, TextView) {
+            if (state.find_address(address.interface_index, address.ip) != nullptr) state.put(address);
+        });
+    });
+}
+
+}  // namespace rejoin::inline v0_1
+#elif !defined(_WIN32)
+namespace rejoin::inline v0_1 {
+
+inline bool read_proc_interfaces(NetworkState&) { return false; }
+inline void mark_proc_addresses(NetworkState&) {}
+
+}  // namespace rejoin::inline v0_1
+#endif
+
+// `Socket` and `PathInfo`, with one face on every system.
+
+#if !defined(_WIN32)
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <utility>
+
+namespace rejoin::inline v0_1 {
+
+/// What the kernel knows of a TCP connection's path (TCP_INFO).
+struct PathInfo {
+    bool known = false;             ///< false where the system does not tell
+    std::uint32_t in_flight = 0;    ///< segments sent that the peer's kernel has not acknowledged
+    std::uint32_t retransmits = 0;  ///< retransmissions of the oldest of them, none answered
+    std::uint32_t probes = 0;       ///< probes of a closed window or a quiet connection, none answered
+    Duration since_ack;             ///< since the peer's kernel last acknowledged anything
+
+    /// Whether the peer's kernel answers, be the peer's program stopped or its buffers full: nothing that went out in the last `d` (or
+    /// before) waits for it, or it acknowledged something within `d`. One unanswered probe of a closed window is ordinary.
+    bool acknowledges(Duration d) const { return known && ((in_flight == 0 && probes < 2) || since_ack <= d); }
+};
+
+/// A socket: owned, move-only, non-blocking, close-on-exec, never raising SIGPIPE. Errors are the system's own codes, but for "it would
+/// have to wait", which is `would_block`.
+class Socket {
+public:
+    using Handle = int;
+
+    Socket() = default;
+    /// Takes a descriptor over and makes it non-blocking and close-on-exec.
+    explicit Socket(Handle fd) : fd_(fd) {
+        if (fd < 0) return;
+        ::fcntl(fd, F_SETFL, ::fcntl(fd, F_GETFL) | O_NONBLOCK);
+        ::fcntl(fd, F_SETFD, FD_CLOEXEC);
+    }
+    Socket(Socket&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+    Socket& operator=(Socket&& other) noexcept {
+        std::swap(fd_, other.fd_);
+        return *this;
+    }
+    ~Socket() { close(); }
+
+    static Result<Socket> tcp(Family family) { return open(family, SOCK_STREAM); }
+    static Result<Socket> udp(Family family) { return open(family, SOCK_DGRAM); }
+
+    explicit operator bool() const { return fd_ >= 0; }
+    Handle fd() const { return fd_; }
+    /// Gives the descriptor to the caller, who closes it.
+    Handle release() { return std::exchange(fd_, -1); }
+    void close() {
+        if (fd_ >= 0) ::close(std::exchange(fd_, -1));
+    }
+    /// Closes with a reset instead of an orderly end (SO_LINGER of zero, socket(7)): what was not sent is discarded.
+    void reset() {
+        if (fd_ < 0) return;
+        const linger now{1, 0};
+        set(SOL_SOCKET, SO_LINGER, now);
+        close();
+    }
+
+    /// Binds to a local address and port; port 0 is chosen by the system, for outgoing connections as late as it can be.
+    Result<void> bind(const IpAddress& ip, std::uint16_t port) {
+#if defined(IP_BIND_ADDRESS_NO_PORT)
+        if (port == 0 && !listening_reuse_) set(IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1);
+#endif
+        SocketAddress to(ip, port);
+        return result(::bind(fd_, to.get(), to.size()));
+    }
+    /// Lets a server listen again at once on a port whose old connections still linger (SO_REUSEADDR, socket(7)); before `bind`.
+    void reuse_address() {
+        listening_reuse_ = true;
+        set(SOL_SOCKET, SO_REUSEADDR, 1);
+    }
+    Result<void> listen(int backlog) { return result(::listen(fd_, backlog)); }
+    /// Starts to connect. `would_block`: under way; when it is writable, `take_error` has the outcome.
+    Result<void> connect(const IpAddress& ip, std::uint16_t port) {
+        SocketAddress to(ip, port);
+        if (::connect(fd_, to.get(), to.size()) == 0) return {};
+        return errno == EINPROGRESS || errno == EINTR ? Error(Errc::would_block) : last_error();
+    }
+    /// Takes one waiting connection.
+    Result<Socket> accept() {
+        for (;;) {
+#if defined(__linux__)
+            const int fd = ::accept4(fd_, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+            if (fd >= 0) return Socket(fd, Made{});
 #else
-using SystemEvents = NoEvents;
+            const int fd = ::accept(fd_, nullptr, nullptr);
+            if (fd >= 0) return Socket(fd);
+#endif
+            if (errno != EINTR) return last_error();
+        }
+    }
+
+    /// Reads what is there; 0 is the end of the stream.
+    Result<std::size_t> receive(MutableBytes to) {
+        for (;;) {
+            const ssize_t n = ::recv(fd_, to.data(), to.size(), 0);
+            if (n >= 0) return static_cast<std::size_t>(n);
+            if (errno != EINTR) return last_error();
+        }
+    }
+    /// Writes the pieces in order in one system call; returns how many bytes the system took, at least one. At most 8 pieces count.
+    Result<std::size_t> send(std::span<const Bytes> pieces) {
+        if (pieces.size() == 1) return send(pieces[0]);
+        iovec vectors[8];
+        msghdr message{};
+        message.msg_iov = vectors;
+        for (Bytes piece : pieces.first(pieces.size() < 8 ? pieces.size() : 8))
+            vectors[message.msg_iovlen++] = {const_cast<std::byte*>(piece.data()), piece.size()};
+        for (;;) {
+            const ssize_t n = ::sendmsg(fd_, &message, MSG_NOSIGNAL);
+            if (n >= 0) return static_cast<std::size_t>(n);
+            if (errno != EINTR) return last_error();
+        }
+    }
+    Result<std::size_t> send(Bytes bytes) {
+        for (;;) {
+            const ssize_t n = ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+            if (n >= 0) return static_cast<std::size_t>(n);
+            if (errno != EINTR) return last_error();
+        }
+    }
+    /// Sends one datagram from a UDP socket, whole or not at all. `would_block`: the system has no room for it now.
+    Result<void> send_to(Bytes datagram, const IpAddress& ip, std::uint16_t port) {
+        SocketAddress to(ip, port);
+        for (;;) {
+            if (::sendto(fd_, datagram.data(), datagram.size(), MSG_NOSIGNAL, to.get(), to.size()) >= 0) return {};
+            if (errno != EINTR) return last_error();
+        }
+    }
+    /// Takes one datagram, and says whom it is from; it may be empty. One that does not fit is `too_large`, and gone.
+    Result<std::size_t> receive_from(MutableBytes to, Endpoint& from) {
+        SocketAddress sender;
+        iovec room{to.data(), to.size()};
+        msghdr message{};
+        message.msg_iov = &room;
+        message.msg_iovlen = 1;
+        for (;;) {
+            message.msg_name = sender.get();
+            message.msg_namelen = sizeof sender;
+            const ssize_t n = ::recvmsg(fd_, &message, 0);
+            if (n < 0 && errno == EINTR) continue;
+            if (n < 0) return last_error();
+            from = sender.endpoint();
+            if ((message.msg_flags & MSG_TRUNC) != 0) return Errc::too_large;
+            return static_cast<std::size_t>(n);
+        }
+    }
+    /// Ends the sending direction; the peer reads the end of the stream after everything that was sent.
+    Result<void> shutdown_send() { return result(::shutdown(fd_, SHUT_WR)); }
+
+    /// The pending error of the socket (SO_ERROR), which is thereby cleared; none is `Error{}`.
+    Error take_error() {
+        int error = 0;
+        socklen_t size = sizeof error;
+        if (::getsockopt(fd_, SOL_SOCKET, SO_ERROR, &error, &size) != 0) return Error::system(errno);
+        return error == 0 ? Error() : Error::system(error);
+    }
+    Endpoint local_endpoint() const { return endpoint_of(::getsockname); }
+    Endpoint peer_endpoint() const { return endpoint_of(::getpeername); }
+
+    /// Sends small pieces at once (TCP_NODELAY): the library gathers by itself.
+    void no_delay() { set(IPPROTO_TCP, TCP_NODELAY, 1); }
+    /// Lets the kernel retransmit at least this often, where it can (Linux 6.15 and later: TCP_RTO_MAX_MS, 1 s to 120 s), so that a
+    /// connection kept in use finds a returned path soon.
+    void cap_retransmission(Duration at_least_every) {
+#if defined(__linux__)
+        set(IPPROTO_TCP, 44 /* TCP_RTO_MAX_MS */, static_cast<int>(at_least_every.milliseconds()));
+#else
+        static_cast<void>(at_least_every);
+#endif
+    }
+    PathInfo path_info() const;
+
+private:
+    struct Made {};
+    Socket(Handle fd, Made) : fd_(fd) {}
+
+    struct SocketAddress {
+        SocketAddress() = default;
+        SocketAddress(const IpAddress& ip, std::uint16_t port) {
+            if (ip.family == Family::v4) {
+                v4.sin_family = AF_INET;
+                v4.sin_port = htons(port);
+                std::memcpy(&v4.sin_addr, ip.bytes, 4);
+            } else {
+                v6.sin6_family = AF_INET6;
+                v6.sin6_port = htons(port);
+                v6.sin6_scope_id = ip.scope;
+                std::memcpy(&v6.sin6_addr, ip.bytes, 16);
+            }
+        }
+        const sockaddr* get() const { return reinterpret_cast<const sockaddr*>(&v6); }
+        sockaddr* get() { return reinterpret_cast<sockaddr*>(&v6); }
+        socklen_t size() const { return v6.sin6_family == AF_INET ? sizeof v4 : sizeof v6; }
+        Endpoint endpoint() const {
+            IpAddress ip;
+            if (v6.sin6_family == AF_INET) {
+                ip.family = Family::v4;
+                std::memcpy(ip.bytes, &v4.sin_addr, 4);
+                return {ip, ntohs(v4.sin_port)};
+            }
+            if (v6.sin6_family != AF_INET6) return {};
+            std::memcpy(ip.bytes, &v6.sin6_addr, 16);
+            ip.family = Family::v6;
+            ip.scope = v6.sin6_scope_id;
+            return {ip, ntohs(v6.sin6_port)};
+        }
+        union {
+            sockaddr_in6 v6{};
+            sockaddr_in v4;
+        };
+    };
+
+    static Result<Socket> open(Family family, int type) {
+        if (family == Family::none) return Errc::invalid_argument;
+        const int domain = family == Family::v4 ? AF_INET : AF_INET6;
+#if defined(__linux__)
+        const int fd = ::socket(domain, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        if (fd < 0) return last_error();
+        return Socket(fd, Made{});
+#else
+        const int fd = ::socket(domain, type, 0);
+        if (fd < 0) return last_error();
+        return Socket(fd);
+#endif
+    }
+    static Error last_error() { return errno == EAGAIN || errno == EWOULDBLOCK ? Error(Errc::would_block) : Error::system(errno); }
+    static Result<void> result(int returned) {
+        if (returned != 0) return last_error();
+        return {};
+    }
+    template <class T>
+    void set(int level, int option, const T& value) {
+        ::setsockopt(fd_, level, option, &value, sizeof value);
+    }
+    Endpoint endpoint_of(int (*get)(int, sockaddr*, socklen_t*)) const {
+        SocketAddress from;
+        socklen_t size = sizeof from;
+        if (get(fd_, from.get(), &size) != 0) return {};
+        return from.endpoint();
+    }
+
+    Handle fd_ = -1;
+    bool listening_reuse_ = false;
+};
+
+#if !defined(__linux__)
+inline PathInfo Socket::path_info() const { return {}; }
+#endif
+
+}  // namespace rejoin::inline v0_1
+#endif
+
+#if defined(__linux__)
+
+namespace rejoin::inline v0_1 {
+
+inline PathInfo Socket::path_info() const {
+    tcp_info info{};
+    socklen_t size = sizeof info;
+    if (::getsockopt(fd_, IPPROTO_TCP, TCP_INFO, &info, &size) != 0) return {};
+    PathInfo path;
+    path.known = true;
+    path.in_flight = info.tcpi_unacked;
+    path.probes = info.tcpi_probes;
+    path.retransmits = info.tcpi_retransmits;
+    path.since_ack = Duration::milliseconds(info.tcpi_last_ack_recv);
+    return path;
+}
+
+}  // namespace rejoin::inline v0_1
+#endif
+
+#if !defined(_WIN32)
+#include <ifaddrs.h>
+#include <net/if.h>
+
+namespace rejoin::inline v0_1 {
+
+/// Reads what a POSIX system says of its network when it is asked: getifaddrs(3), and which source address it gives a socket. What that
+/// does not tell is left out: gateways, and outside Linux what becomes of IPv6 addresses. Belongs to the loop's thread.
+class NetworkReader {
+public:
+    /// `touched` is called when there is something new to read that makes itself heard: the name servers.
+    NetworkReader(Loop& loop, Delegate<void()> touched) : dns_(loop, touched) {}
+
+    /// Fills an empty state, and makes it `known`. The error is the system's.
+    Result<void> read(NetworkState& to) {
+        auto interfaces = read_interfaces(to);
+        // Where netlink is forbidden altogether the C library cannot list them either; Linux' files may still do.
+        if (!interfaces && !read_proc_interfaces(to)) return interfaces;
+        mark_proc_addresses(to);
+        to.route[0] = route_to(internet_v4, to);
+        to.route[1] = route_to(internet_v6, to);
+        dns_.read(to);
+        to.known = true;
+        return {};
+    }
+
+private:
+    static Result<void> read_interfaces(NetworkState& to) {
+        ifaddrs* list = nullptr;
+        if (::getifaddrs(&list) != 0) return Error::system(errno);
+        bool stored = true;
+        for (const ifaddrs* at = list; at != nullptr; at = at->ifa_next) {
+            Text<15> name;
+            for (const char* c = at->ifa_name; *c != 0 && *c != ':'; ++c) name.append(TextView(c, 1));  // without an IPv4 label
+            Interface i;
+            i.index = ::if_nametoindex(name.c_str());
+            if (i.index == 0) continue;  // it went meanwhile
+            i.name = name;
+            i.up = (at->ifa_flags & IFF_UP) != 0;
+            i.carrier = (at->ifa_flags & IFF_RUNNING) != 0;
+            i.loopback = (at->ifa_flags & IFF_LOOPBACK) != 0;
+            stored = to.put(i) && stored;
+            InterfaceAddress address;
+            address.interface_index = i.index;
+            address.ip = ip_of(at->ifa_addr);
+            if (address.ip.family == Family::none) continue;
+            if (address.ip.family == Family::v6 && address.ip.is_link_local()) address.ip.scope = i.index;
+            address.prefix_length = prefix_length(at->ifa_netmask, address.ip.family);
+            stored = to.put(address) && stored;
+        }
+        ::freeifaddrs(list);
+        if (!stored) return Errc::out_of_memory;
+        return {};
+    }
+    static IpAddress ip_of(const sockaddr* from) {
+        IpAddress ip;
+        if (from == nullptr) return ip;
+        if (from->sa_family == AF_INET) {
+            ip.family = Family::v4;
+            std::memcpy(ip.bytes, &reinterpret_cast<const sockaddr_in*>(from)->sin_addr, 4);
+        } else if (from->sa_family == AF_INET6) {
+            ip.family = Family::v6;
+            std::memcpy(ip.bytes, &reinterpret_cast<const sockaddr_in6*>(from)->sin6_addr, 16);
+            // The KAME stacks show the scope inside the address (RFC 4007 does not).
+            if (ip.is_link_local()) ip.bytes[2] = ip.bytes[3] = 0;
+        }
+        return ip;
+    }
+    // A netmask's own family may not be set.
+    static std::uint8_t prefix_length(const sockaddr* mask, Family family) {
+        std::uint8_t bytes[16] = {};
+        if (mask == nullptr) return family == Family::v4 ? 32 : 128;
+        if (family == Family::v4)
+            std::memcpy(bytes, &reinterpret_cast<const sockaddr_in*>(mask)->sin_addr, 4);
+        else
+            std::memcpy(bytes, &reinterpret_cast<const sockaddr_in6*>(mask)->sin6_addr, 16);
+        std::uint8_t length = 0;
+        for (const std::uint8_t byte : bytes) {
+            for (int bit = 7; bit >= 0 && (byte >> bit & 1) != 0; --bit) ++length;
+            if (byte != 0xff) break;
+        }
+        return length;
+    }
+    // The route that packets would take now: a datagram socket is told its source when it is connected, and sends nothing.
+    static Route route_to(const IpAddress& destination, const NetworkState& in) {
+        Route route;
+        auto socket = Socket::udp(destination.family);
+        if (!socket || !socket->connect(destination, 53)) return route;
+        route.source = socket->local_endpoint().ip();
+        if (route.source.family == Family::v6 && !route.source.is_link_local()) route.source.scope = 0;
+        route.interface_index = in.interface_of(route.source);
+        const Interface* const by = in.find_interface(route.interface_index);
+        if (by == nullptr || !by->running() || by->loopback) return {};
+        route.present = true;
+        return route;
+    }
+
+    DnsWatch dns_;
+};
+
+}  // namespace rejoin::inline v0_1
+#endif
+
+namespace rejoin::inline v0_1 {
+
+/// An event source that looks from time to time, for where the system does not tell: everything is read anew and compared. `Reader` reads:
+/// made as `Reader(Loop&, Delegate<void()> touched)`, and called as `Result<void> read(NetworkState& empty)`. Belongs to the loop's thread.
+template <class Reader>
+class PollingWith {
+public:
+    /// Between two looks: what a laptop may be woken for, and how late a change is noticed.
+    static constexpr Duration interval = WakeWatch::interval;
+
+    /// Looks once. Use `of`, so that a loop has one.
+    explicit PollingWith(Loop& loop)
+        : feed_(loop),
+          reader_(loop, Delegate<void()>::to<&PollingWith::look>(this)),
+          wake_(loop, feed_, Delegate<void()>::to<&PollingWith::look>(this)) {
+        look();
+    }
+    /// The one of this loop, made when first asked for. Lives as long as the loop.
+    static PollingWith& of(Loop& loop) { return loop.service<PollingWith>(); }
+
+    const NetworkState& state() const { return feed_.state(); }
+    /// Tells `observer` of every change from now on, until it is unlinked or destroyed.
+    void observe(NetworkObserver& observer) { feed_.observe(observer); }
+    /// Why the last look failed, if it did: the state is then that of the last one that did not.
+    Error error() const { return error_; }
+
+    /// Whether changes are looked for instead of told: always.
+    bool polling() const { return true; }
+
+    /// Looks now, for who has reason to believe that something changed. Not from inside an observer's call.
+    void look() {
+        NetworkState fresh;
+        error_ = reader_.read(fresh).error();
+        if (!error_) feed_.replace(std::move(fresh));
+    }
+
+private:
+    ChangeFeed feed_;
+    Reader reader_;
+    WakeWatch wake_;
+    Error error_;
+};
+
+/// The polling event source with the system's own reader. A look costs about as much as reading everything by netlink once: 110 µs with
+/// five addresses (bench/network_bench.cpp).
+using Polling = PollingWith<NetworkReader>;
+
+}  // namespace rejoin::inline v0_1
+
+namespace rejoin::inline v0_1 {
+
+/// The event source `Native` or, where the system does not let it open (some sandboxes, Android, gVisor), `Polling`. One a loop.
+template <class Native>
+class OrPolling {
+public:
+    explicit OrPolling(Loop& loop) : native_(Native::of(loop)), polling_(native_.error() ? &Polling::of(loop) : nullptr) {}
+    static OrPolling& of(Loop& loop) { return loop.service<OrPolling>(); }
+
+    const NetworkState& state() const { return polling_ != nullptr ? polling_->state() : native_.state(); }
+    /// Tells `observer` of every change from now on, until it is unlinked or destroyed.
+    void observe(NetworkObserver& observer) { polling_ != nullptr ? polling_->observe(observer) : native_.observe(observer); }
+    /// Why the system's own source could not be opened, if so. `state().known` says whether polling does.
+    Error error() const { return native_.error(); }
+    /// Whether changes are looked for every ten seconds, because the system does not tell of them.
+    bool polling() const { return polling_ != nullptr; }
+
+private:
+    Native& native_;
+    Polling* polling_;
+};
+
+/// The event source of the system that is compiled for: `Netlink` on Linux. Elsewhere polling alone, yet.
+#if defined(__linux__)
+using SystemEvents = OrPolling<Netlink>;
+#else
+using SystemEvents = Polling;
 #endif
 
 }  // namespace rejoin::inline v0_1
@@ -5264,287 +5892,6 @@ struct Resumable {
 };
 
 }  // namespace rejoin::inline v0_1
-
-// `Socket` and `PathInfo`, with one face on every system.
-
-#if !defined(_WIN32)
-#include <errno.h>
-#include <fcntl.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <sys/socket.h>
-#include <sys/uio.h>
-#include <unistd.h>
-
-#include <utility>
-
-namespace rejoin::inline v0_1 {
-
-/// What the kernel knows of a TCP connection's path (TCP_INFO).
-struct PathInfo {
-    bool known = false;             ///< false where the system does not tell
-    std::uint32_t in_flight = 0;    ///< segments sent that the peer's kernel has not acknowledged
-    std::uint32_t retransmits = 0;  ///< retransmissions of the oldest of them, none answered
-    std::uint32_t probes = 0;       ///< probes of a closed window or a quiet connection, none answered
-    Duration since_ack;             ///< since the peer's kernel last acknowledged anything
-
-    /// Whether the peer's kernel answers, be the peer's program stopped or its buffers full: nothing that went out in the last `d` (or
-    /// before) waits for it, or it acknowledged something within `d`. One unanswered probe of a closed window is ordinary.
-    bool acknowledges(Duration d) const { return known && ((in_flight == 0 && probes < 2) || since_ack <= d); }
-};
-
-/// A socket: owned, move-only, non-blocking, close-on-exec, never raising SIGPIPE. Errors are the system's own codes, but for "it would
-/// have to wait", which is `would_block`.
-class Socket {
-public:
-    using Handle = int;
-
-    Socket() = default;
-    /// Takes a descriptor over and makes it non-blocking and close-on-exec.
-    explicit Socket(Handle fd) : fd_(fd) {
-        if (fd < 0) return;
-        ::fcntl(fd, F_SETFL, ::fcntl(fd, F_GETFL) | O_NONBLOCK);
-        ::fcntl(fd, F_SETFD, FD_CLOEXEC);
-    }
-    Socket(Socket&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-    Socket& operator=(Socket&& other) noexcept {
-        std::swap(fd_, other.fd_);
-        return *this;
-    }
-    ~Socket() { close(); }
-
-    static Result<Socket> tcp(Family family) { return open(family, SOCK_STREAM); }
-    static Result<Socket> udp(Family family) { return open(family, SOCK_DGRAM); }
-
-    explicit operator bool() const { return fd_ >= 0; }
-    Handle fd() const { return fd_; }
-    /// Gives the descriptor to the caller, who closes it.
-    Handle release() { return std::exchange(fd_, -1); }
-    void close() {
-        if (fd_ >= 0) ::close(std::exchange(fd_, -1));
-    }
-    /// Closes with a reset instead of an orderly end (SO_LINGER of zero, socket(7)): what was not sent is discarded.
-    void reset() {
-        if (fd_ < 0) return;
-        const linger now{1, 0};
-        set(SOL_SOCKET, SO_LINGER, now);
-        close();
-    }
-
-    /// Binds to a local address and port; port 0 is chosen by the system, for outgoing connections as late as it can be.
-    Result<void> bind(const IpAddress& ip, std::uint16_t port) {
-#if defined(IP_BIND_ADDRESS_NO_PORT)
-        if (port == 0 && !listening_reuse_) set(IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1);
-#endif
-        SocketAddress to(ip, port);
-        return result(::bind(fd_, to.get(), to.size()));
-    }
-    /// Lets a server listen again at once on a port whose old connections still linger (SO_REUSEADDR, socket(7)); before `bind`.
-    void reuse_address() {
-        listening_reuse_ = true;
-        set(SOL_SOCKET, SO_REUSEADDR, 1);
-    }
-    Result<void> listen(int backlog) { return result(::listen(fd_, backlog)); }
-    /// Starts to connect. `would_block`: under way; when it is writable, `take_error` has the outcome.
-    Result<void> connect(const IpAddress& ip, std::uint16_t port) {
-        SocketAddress to(ip, port);
-        if (::connect(fd_, to.get(), to.size()) == 0) return {};
-        return errno == EINPROGRESS || errno == EINTR ? Error(Errc::would_block) : last_error();
-    }
-    /// Takes one waiting connection.
-    Result<Socket> accept() {
-        for (;;) {
-#if defined(__linux__)
-            const int fd = ::accept4(fd_, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
-            if (fd >= 0) return Socket(fd, Made{});
-#else
-            const int fd = ::accept(fd_, nullptr, nullptr);
-            if (fd >= 0) return Socket(fd);
-#endif
-            if (errno != EINTR) return last_error();
-        }
-    }
-
-    /// Reads what is there; 0 is the end of the stream.
-    Result<std::size_t> receive(MutableBytes to) {
-        for (;;) {
-            const ssize_t n = ::recv(fd_, to.data(), to.size(), 0);
-            if (n >= 0) return static_cast<std::size_t>(n);
-            if (errno != EINTR) return last_error();
-        }
-    }
-    /// Writes the pieces in order in one system call; returns how many bytes the system took, at least one. At most 8 pieces count.
-    Result<std::size_t> send(std::span<const Bytes> pieces) {
-        if (pieces.size() == 1) return send(pieces[0]);
-        iovec vectors[8];
-        msghdr message{};
-        message.msg_iov = vectors;
-        for (Bytes piece : pieces.first(pieces.size() < 8 ? pieces.size() : 8))
-            vectors[message.msg_iovlen++] = {const_cast<std::byte*>(piece.data()), piece.size()};
-        for (;;) {
-            const ssize_t n = ::sendmsg(fd_, &message, MSG_NOSIGNAL);
-            if (n >= 0) return static_cast<std::size_t>(n);
-            if (errno != EINTR) return last_error();
-        }
-    }
-    Result<std::size_t> send(Bytes bytes) {
-        for (;;) {
-            const ssize_t n = ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
-            if (n >= 0) return static_cast<std::size_t>(n);
-            if (errno != EINTR) return last_error();
-        }
-    }
-    /// Sends one datagram from a UDP socket, whole or not at all. `would_block`: the system has no room for it now.
-    Result<void> send_to(Bytes datagram, const IpAddress& ip, std::uint16_t port) {
-        SocketAddress to(ip, port);
-        for (;;) {
-            if (::sendto(fd_, datagram.data(), datagram.size(), MSG_NOSIGNAL, to.get(), to.size()) >= 0) return {};
-            if (errno != EINTR) return last_error();
-        }
-    }
-    /// Takes one datagram, and says whom it is from; it may be empty. One that does not fit is `too_large`, and gone.
-    Result<std::size_t> receive_from(MutableBytes to, Endpoint& from) {
-        SocketAddress sender;
-        iovec room{to.data(), to.size()};
-        msghdr message{};
-        message.msg_iov = &room;
-        message.msg_iovlen = 1;
-        for (;;) {
-            message.msg_name = sender.get();
-            message.msg_namelen = sizeof sender;
-            const ssize_t n = ::recvmsg(fd_, &message, 0);
-            if (n < 0 && errno == EINTR) continue;
-            if (n < 0) return last_error();
-            from = sender.endpoint();
-            if ((message.msg_flags & MSG_TRUNC) != 0) return Errc::too_large;
-            return static_cast<std::size_t>(n);
-        }
-    }
-    /// Ends the sending direction; the peer reads the end of the stream after everything that was sent.
-    Result<void> shutdown_send() { return result(::shutdown(fd_, SHUT_WR)); }
-
-    /// The pending error of the socket (SO_ERROR), which is thereby cleared; none is `Error{}`.
-    Error take_error() {
-        int error = 0;
-        socklen_t size = sizeof error;
-        if (::getsockopt(fd_, SOL_SOCKET, SO_ERROR, &error, &size) != 0) return Error::system(errno);
-        return error == 0 ? Error() : Error::system(error);
-    }
-    Endpoint local_endpoint() const { return endpoint_of(::getsockname); }
-    Endpoint peer_endpoint() const { return endpoint_of(::getpeername); }
-
-    /// Sends small pieces at once (TCP_NODELAY): the library gathers by itself.
-    void no_delay() { set(IPPROTO_TCP, TCP_NODELAY, 1); }
-    /// Lets the kernel retransmit at least this often, where it can (Linux 6.15 and later: TCP_RTO_MAX_MS, 1 s to 120 s), so that a
-    /// connection kept in use finds a returned path soon.
-    void cap_retransmission(Duration at_least_every) {
-#if defined(__linux__)
-        set(IPPROTO_TCP, 44 /* TCP_RTO_MAX_MS */, static_cast<int>(at_least_every.milliseconds()));
-#else
-        static_cast<void>(at_least_every);
-#endif
-    }
-    PathInfo path_info() const;
-
-private:
-    struct Made {};
-    Socket(Handle fd, Made) : fd_(fd) {}
-
-    struct SocketAddress {
-        SocketAddress() = default;
-        SocketAddress(const IpAddress& ip, std::uint16_t port) {
-            if (ip.family == Family::v4) {
-                v4.sin_family = AF_INET;
-                v4.sin_port = htons(port);
-                std::memcpy(&v4.sin_addr, ip.bytes, 4);
-            } else {
-                v6.sin6_family = AF_INET6;
-                v6.sin6_port = htons(port);
-                v6.sin6_scope_id = ip.scope;
-                std::memcpy(&v6.sin6_addr, ip.bytes, 16);
-            }
-        }
-        const sockaddr* get() const { return reinterpret_cast<const sockaddr*>(&v6); }
-        sockaddr* get() { return reinterpret_cast<sockaddr*>(&v6); }
-        socklen_t size() const { return v6.sin6_family == AF_INET ? sizeof v4 : sizeof v6; }
-        Endpoint endpoint() const {
-            IpAddress ip;
-            if (v6.sin6_family == AF_INET) {
-                ip.family = Family::v4;
-                std::memcpy(ip.bytes, &v4.sin_addr, 4);
-                return {ip, ntohs(v4.sin_port)};
-            }
-            if (v6.sin6_family != AF_INET6) return {};
-            std::memcpy(ip.bytes, &v6.sin6_addr, 16);
-            ip.family = Family::v6;
-            ip.scope = v6.sin6_scope_id;
-            return {ip, ntohs(v6.sin6_port)};
-        }
-        union {
-            sockaddr_in6 v6{};
-            sockaddr_in v4;
-        };
-    };
-
-    static Result<Socket> open(Family family, int type) {
-        if (family == Family::none) return Errc::invalid_argument;
-        const int domain = family == Family::v4 ? AF_INET : AF_INET6;
-#if defined(__linux__)
-        const int fd = ::socket(domain, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-        if (fd < 0) return last_error();
-        return Socket(fd, Made{});
-#else
-        const int fd = ::socket(domain, type, 0);
-        if (fd < 0) return last_error();
-        return Socket(fd);
-#endif
-    }
-    static Error last_error() { return errno == EAGAIN || errno == EWOULDBLOCK ? Error(Errc::would_block) : Error::system(errno); }
-    static Result<void> result(int returned) {
-        if (returned != 0) return last_error();
-        return {};
-    }
-    template <class T>
-    void set(int level, int option, const T& value) {
-        ::setsockopt(fd_, level, option, &value, sizeof value);
-    }
-    Endpoint endpoint_of(int (*get)(int, sockaddr*, socklen_t*)) const {
-        SocketAddress from;
-        socklen_t size = sizeof from;
-        if (get(fd_, from.get(), &size) != 0) return {};
-        return from.endpoint();
-    }
-
-    Handle fd_ = -1;
-    bool listening_reuse_ = false;
-};
-
-#if !defined(__linux__)
-inline PathInfo Socket::path_info() const { return {}; }
-#endif
-
-}  // namespace rejoin::inline v0_1
-#endif
-
-#if defined(__linux__)
-
-namespace rejoin::inline v0_1 {
-
-inline PathInfo Socket::path_info() const {
-    tcp_info info{};
-    socklen_t size = sizeof info;
-    if (::getsockopt(fd_, IPPROTO_TCP, TCP_INFO, &info, &size) != 0) return {};
-    PathInfo path;
-    path.known = true;
-    path.in_flight = info.tcpi_unacked;
-    path.probes = info.tcpi_probes;
-    path.retransmits = info.tcpi_retransmits;
-    path.since_ack = Duration::milliseconds(info.tcpi_last_ack_recv);
-    return path;
-}
-
-}  // namespace rejoin::inline v0_1
-#endif
 
 namespace rejoin::inline v0_1::session {
 

@@ -153,7 +153,7 @@ inline int run(std::uint64_t cuts, std::uint64_t seed) {
         loop.after(Duration::milliseconds(200), [&] { static_cast<void>(uplinks.mend()); });
         loop.after(Duration::milliseconds(600), next);
     };
-    player.pipe.on_network_change([&](const rejoin::NetworkChange& change) { say(describe(change)); });
+    player.pipe.on_network_change([&](const rejoin::NetworkChange& change) { say(describe(change)); }, rejoin::Notice::at_once);
     player.pipe.on_state([&](rejoin::PipeState state, const rejoin::Failure& why) { say(describe(state, why)); });
     player.play(endpoint);
     loop.after(Duration::milliseconds(300), next);

@@ -14,7 +14,7 @@ using Kind = NetworkChange::Kind;
 
 static_assert(std::is_empty_v<NoEvents>);
 #if defined(__linux__)
-static_assert(std::is_same_v<SystemEvents, Netlink>);
+static_assert(std::is_same_v<SystemEvents, OrPolling<Netlink>>);
 #endif
 
 namespace {

@@ -247,7 +247,8 @@ TEST_CASE("netlink: interfaces") {
             bool up, carrier, loopback;
         };
         for (const Row& row : {Row{0x11043, true, true, false}, Row{0x31003, true, false, false}, Row{0x1002, false, false, false},
-                               Row{0x10049, true, true, true}, Row{0x10002, false, true, false}}) {
+                               Row{0x10049, true, true, true}, Row{0x10002, false, false, false}, Row{0x11003, true, false, false},
+                               Row{0x1043, true, false, false}}) {
             Buffer bytes = from_hex(carrier_lost);
             set_flags(bytes, row.flags);
             const Decoded decoded = decode(bytes, std::endian::little);
@@ -328,6 +329,16 @@ TEST_CASE("netlink: addresses") {
     }
     SECTION("a link-local one has its interface as scope") {
         REQUIRE(only(address_link_local).address.ip == ip("fe80::489:52ff:fec5:4df6", 3));
+    }
+    SECTION("flags: temporary, which in IPv4 means something else") {
+        Buffer bytes = from_hex(address_tentative);
+        bytes[68] = std::byte{0x01};
+        CHECK(decode(bytes, std::endian::little).updates.at(0).address.temporary);
+        bytes[68] = std::byte{0x80};
+        CHECK_FALSE(decode(bytes, std::endian::little).updates.at(0).address.temporary);
+        bytes = from_hex(address_v4);
+        bytes[18] = std::byte{0x81};  // secondary, in the header
+        CHECK_FALSE(decode(bytes, std::endian::little).updates.at(0).address.temporary);
     }
     SECTION("flags: tentative, optimistic, duplicate, deprecated") {
         Buffer bytes = from_hex(address_tentative);
@@ -570,6 +581,12 @@ TEST_CASE("netlink: requests, byte for byte") {
         same(address_dump(0x01020304, endian::big), hand_made({0, 0, 0, 24, 0, 22, 3, 1, 1, 2, 3, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0})));
     REQUIRE(same(route_query(ip("8.8.8.8"), 7, endian::little), hand_made({36, 0, 0, 0, 26, 0, 1, 0, 7, 0, 0, 0, 0, 0, 0, 0, 2, 32,
                                                                            0,  0, 0, 0, 0,  0, 0, 0, 0, 0, 8, 0, 1, 0, 8, 8, 8, 8})));
+    REQUIRE(same(route_query(ip("8.8.8.8"), 7, endian::little, ip("10.0.0.9"), 0x0a0b),
+                 hand_made({52, 0, 0, 0, 26, 0, 1, 0, 7, 0, 0, 0, 0,  0, 0, 0, 2, 32, 32, 0, 0,    0,    0, 0, 0, 0, 0, 0,  //
+                            8,  0, 1, 0, 8,  8, 8, 8, 8, 0, 2, 0, 10, 0, 0, 9, 8, 0,  16, 0, 0x0b, 0x0a, 0, 0})));
+    // A source of the other family does not count; one with everything fits.
+    REQUIRE(route_query(ip("8.8.8.8"), 7, endian::little, ip("fe80::1")).size == 36);
+    REQUIRE(route_query(ip("fe80::1", 9), 7, endian::little, ip("fe80::2", 9), 1).size == 16 + 12 + 20 + 20 + 8 + 8);
     REQUIRE(same(route_query(ip("fe80::1", 9), 7, endian::big),
                  hand_made({0, 0,  0, 56, 0,    26,   0, 1, 0, 0, 0, 7, 0, 0, 0, 0, 10, 128, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,  //
                             0, 20, 0, 1,  0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,  0,   0, 1,                          //

@@ -358,6 +358,127 @@ TEST_CASE("netlink: default routes come, change and go, in both families", "[net
     REQUIRE(watcher.until_heard(Kind::connectivity_lost));
 }
 
+TEST_CASE("netlink: of several default routes the one with the lowest metric is taken, and the next one takes over", "[netlab]") {
+    if (!in_fresh_namespace("metrics")) return;
+    make_uplinks();
+    ip_command("route add default via 198.51.100.1 metric 20");
+    ip_command("route add default via 192.0.2.1 metric 10");
+    ip_command("-6 route add default via 2001:db8::1");
+    Watcher watcher;
+    REQUIRE(watcher.route(Family::v4).gateway == ip("192.0.2.1"));
+    ip_command("route del default metric 10");
+    REQUIRE(watcher.until_heard(Kind::active_interface_changed, "w0"));
+    REQUIRE(watcher.find(Kind::route_changed, "w0") != nullptr);
+    REQUIRE(watcher.find(Kind::route_removed) == nullptr);
+    REQUIRE(watcher.route(Family::v4).gateway == ip("198.51.100.1"));
+    REQUIRE(watcher.route(Family::v6).gateway == ip("2001:db8::1"));  // the other family minds its own
+    watcher.heard.clear();
+    ip_command("route add default via 192.0.2.1 metric 30");  // worse: nothing changes
+    ip_command("route del default metric 20");
+    REQUIRE(watcher.until_heard(Kind::active_interface_changed, "v0"));
+    REQUIRE(watcher.heard.size() == 2);
+    ip_command("-6 route del default");
+    REQUIRE(watcher.until_heard(Kind::route_removed, "v0"));
+    REQUIRE(watcher.network.state().connected());
+}
+
+TEST_CASE("netlink: rules choose another table by source, by mark and by destination", "[netlab]") {
+    if (!in_fresh_namespace("policy routing")) return;
+    make_uplinks();
+    ip_command("route add default via 192.0.2.1");
+    ip_command("route add default via 198.51.100.1 table 100");
+    ip_command("rule add from 198.51.100.7 table 100");
+    ip_command("rule add fwmark 5 table 100");
+    Watcher watcher;
+    const IpAddress far = ip("203.0.113.1");
+    const auto gateway = [&](const IpAddress& source, std::uint32_t mark) {
+        const auto route = watcher.network.route_to(far, source, mark);
+        return route ? route->gateway : IpAddress();
+    };
+    REQUIRE(gateway({}, 0) == ip("192.0.2.1"));
+    REQUIRE(gateway(ip("192.0.2.7"), 0) == ip("192.0.2.1"));
+    REQUIRE(gateway(ip("198.51.100.7"), 0) == ip("198.51.100.1"));
+    REQUIRE(gateway({}, 5) == ip("198.51.100.1"));
+    REQUIRE(gateway({}, 6) == ip("192.0.2.1"));
+    REQUIRE(watcher.network.route_to(far, ip("2001:db8::7")).error() == Errc::invalid_argument);
+    REQUIRE_FALSE(watcher.network.route_to(far, ip("203.0.113.99"))->present);  // not an address of ours
+    // The route to the internet is the one really taken, whatever table it comes from.
+    ip_command("rule add to 8.8.8.8 table 100");
+    REQUIRE(watcher.until_heard(Kind::active_interface_changed, "w0"));
+    REQUIRE(watcher.route(Family::v4).gateway == ip("198.51.100.1"));
+    ip_command("rule del to 8.8.8.8 table 100");
+    REQUIRE(watcher.until_heard(Kind::active_interface_changed, "v0"));
+}
+
+TEST_CASE("netlink: a source watches the network namespace in which it was made", "[netlab]") {
+    if (!in_fresh_namespace("namespaces")) return;
+    make_uplinks();
+    Watcher watcher;
+    REQUIRE(watcher.index("v0") != 0);
+    const int here = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
+    REQUIRE(here >= 0);
+    REQUIRE(unshare(CLONE_NEWNET) == 0);
+    Loop elsewhere;
+    REQUIRE(Netlink::of(elsewhere).state().interfaces.size() == 1);
+    ip_command("link set lo up");
+    REQUIRE(setns(here, CLONE_NEWNET) == 0);
+    close(here);
+    ip_command("address add 192.0.2.8/24 dev v0");
+    REQUIRE(watcher.until_heard(Kind::address_added, "v0"));
+    REQUIRE(watcher.find(Kind::interface_up, "lo") == nullptr);
+    REQUIRE(elsewhere.run_once(Duration()));
+    REQUIRE(Netlink::of(elsewhere).state().interfaces[0].up);
+    REQUIRE(Netlink::of(elsewhere).state().addresses.size() >= 1);
+    REQUIRE(Netlink::of(elsewhere).state().interface_of(ip("192.0.2.8")) == 0);
+}
+
+TEST_CASE("netlink: without any privilege everything is seen all the same", "[netlab]") {
+    if (!in_fresh_namespace("privilege")) return;
+    make_uplinks();
+    int tell[2];
+    REQUIRE(pipe(tell) == 0);
+    const pid_t outsider = fork();
+    if (outsider == 0) {
+        char byte = 0;
+        _exit(read(tell[0], &byte, 1) == 1 && std::system("ip address add 192.0.2.8/24 dev v0") == 0 ? 0 : 1);
+    }
+    REQUIRE(in_child([&] {
+        if (setgid(65534) != 0 || setuid(65534) != 0 || setuid(0) == 0) return false;
+        Watcher watcher;
+        return !watcher.network.error() && watcher.index("v0") != 0 && write(tell[1], "x", 1) == 1 &&
+               watcher.until_heard(Kind::address_added, "v0");
+    }));
+    close(tell[0]);
+    close(tell[1]);
+    int status = 1;
+    REQUIRE(waitpid(outsider, &status, 0) == outsider);
+    REQUIRE(status == 0);
+}
+
+TEST_CASE("netlink: lifetimes make an address deprecated, which makes no noise, and temporary ones are known as such", "[netlab]") {
+    if (!in_fresh_namespace("lifetimes")) return;
+    make_uplinks();
+    Watcher watcher;
+    const auto find = [&](const char* address) { return watcher.network.state().find_address(watcher.index("v0"), ip(address)); };
+    ip_command("-6 address add 2001:db8::8/64 dev v0 nodad valid_lft 100 preferred_lft 100");
+    REQUIRE(watcher.until_heard(Kind::address_usable, "v0"));
+    REQUIRE_FALSE(find("2001:db8::8")->deprecated);
+    watcher.heard.clear();
+    ip_command("-6 address change 2001:db8::8/64 dev v0 valid_lft 100 preferred_lft 0");
+    REQUIRE(watcher.until([&] { return find("2001:db8::8")->deprecated; }));
+    REQUIRE(watcher.heard.empty());
+    // The kernel makes temporary addresses (RFC 8981) for those that are said to manage them.
+    ip_command("link set v0 addrgenmode eui64");
+    REQUIRE(std::system("echo 2 >/proc/sys/net/ipv6/conf/v0/use_tempaddr") == 0);
+    ip_command("-6 address add 2001:db8:1::1/64 dev v0 nodad mngtmpaddr");
+    REQUIRE(watcher.until([&] {
+        for (const InterfaceAddress& a : watcher.network.state().addresses)
+            if (a.temporary && a.ip.bytes[5] == 1) return true;
+        return false;
+    }));
+    REQUIRE_FALSE(find("2001:db8:1::1")->temporary);
+}
+
 TEST_CASE("netlink: routes that refuse are no routes", "[netlab]") {
     if (!in_fresh_namespace("refusing routes")) return;
     make_uplinks();

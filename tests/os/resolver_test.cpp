@@ -185,9 +185,12 @@ TEST_CASE("A look-up that is called off stays unheard, and gives its place to ot
     Asker last(loop);
     REQUIRE(last.ask("localhost"));
     gate.let_through();
-    REQUIRE(until(loop, [&] { return last.answers == 1 && askers[5]->answers == 1; }));
+    REQUIRE(until(loop, [&] {
+        for (std::size_t i : {0u, 1u, 3u, 5u})
+            if (askers[i]->answers != 1) return false;
+        return last.answers == 1;
+    }));
     settle(loop);
-    for (int i : {0, 1, 3, 5}) CHECK(askers[static_cast<std::size_t>(i)]->answers == 1);
     for (int i : {2, 4, 6}) CHECK(askers[static_cast<std::size_t>(i)]->answers == 0);
     CHECK(gate.asked.size() == 5);  // those under way, and the one of the waiting that is still wanted
 }

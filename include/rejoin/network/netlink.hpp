@@ -40,18 +40,18 @@ public:
     /// Why the network cannot be watched (some sandboxes forbid it), or none; `state().known` is then false for good.
     Error error() const { return error_; }
 
-    /// The route that the kernel would take to `destination` now: one look-up, about 10 µs, and no packet. Not `present`: it would refuse,
-    /// or send into a dead link. `invalid_argument`: no address; or `error()`; any other: the kernel could not be asked.
-    Result<Route> route_to(const IpAddress& destination) {
-        auto route = ask_route(destination);
+    /// The route that the kernel would take to `destination` now, for a socket bound to `source` (of family `none`: not bound) and marked
+    /// with `mark` (SO_MARK; 0: not marked), by all its rules and tables: one look-up, about 10 µs, and no packet. Not `present`: it would
+    /// refuse, or send into a dead link. `invalid_argument`: no address, or a source of the other family; or `error()`; any other: the
+    /// kernel could not be asked.
+    Result<Route> route_to(const IpAddress& destination, const IpAddress& source = {}, std::uint32_t mark = 0) {
+        if (source.family != Family::none && source.family != destination.family) return Errc::invalid_argument;
+        auto route = ask_route(destination, source, mark);
         if (route && leads_nowhere(*route)) return Route();
         return route;
     }
 
 private:
-    // The routes to these stand for the routes to the internet. They are looked up and never sent to.
-    static constexpr IpAddress internet_v4 = IpAddress::v4(8, 8, 8, 8);
-    static constexpr IpAddress internet_v6 = {{0x20, 0x01, 0x48, 0x60, 0x48, 0x60, 0, 0, 0, 0, 0, 0, 0, 0, 0x88, 0x88}, 0, Family::v6};
     // The kernel tells of a link or an address before it has taken the routes away, and is silent about those: so look again, in case it
     // was not through at once, nor soon.
     static constexpr Duration look_again[] = {Duration::milliseconds(1), Duration::milliseconds(10), Duration::milliseconds(100)};
@@ -171,11 +171,11 @@ private:
         feed_.publish();
     }
 
-    Result<Route> ask_route(const IpAddress& destination) {
+    Result<Route> ask_route(const IpAddress& destination, const IpAddress& source = {}, std::uint32_t mark = 0) {
         if (destination.family == Family::none) return Errc::invalid_argument;
         if (error_) return error_;
         Route route;  // stays absent when the kernel refuses: ENETUNREACH, or what a route of type prohibit or blackhole says
-        auto asked = ask(route_query(destination, ++sequence_, std::endian::native), [&](const NetlinkUpdate& update) {
+        auto asked = ask(route_query(destination, ++sequence_, std::endian::native, source, mark), [&](const NetlinkUpdate& update) {
             if (update.kind == NetlinkUpdate::Kind::route_is) route = update.route;
         });
         if (!asked) return asked.error();
@@ -265,9 +265,10 @@ static_assert([] {
            rtm_newroute == RTM_NEWROUTE && rtm_delroute == RTM_DELROUTE && rtm_getroute == RTM_GETROUTE && rtm_newrule == RTM_NEWRULE &&
            rtm_delrule == RTM_DELRULE && nlm_f_request == NLM_F_REQUEST && nlm_f_dump_intr == NLM_F_DUMP_INTR && nlm_f_dump == NLM_F_DUMP &&
            nla_type_mask == static_cast<std::uint16_t>(NLA_TYPE_MASK) && ifla_ifname == IFLA_IFNAME && ifa_address == IFA_ADDRESS &&
-           ifa_local == IFA_LOCAL && ifa_flags == IFA_FLAGS && rta_dst == RTA_DST && rta_oif == RTA_OIF && rta_gateway == RTA_GATEWAY &&
-           rta_prefsrc == RTA_PREFSRC && rta_via == RTA_VIA && iff_up == IFF_UP && iff_loopback == IFF_LOOPBACK &&
-           ifa_f_optimistic == IFA_F_OPTIMISTIC && ifa_f_dadfailed == IFA_F_DADFAILED && ifa_f_deprecated == IFA_F_DEPRECATED &&
+           ifa_local == IFA_LOCAL && ifa_flags == IFA_FLAGS && rta_dst == RTA_DST && rta_src == RTA_SRC && rta_mark == RTA_MARK &&
+           rta_oif == RTA_OIF && rta_gateway == RTA_GATEWAY && rta_prefsrc == RTA_PREFSRC && rta_via == RTA_VIA && iff_up == IFF_UP &&
+           iff_loopback == IFF_LOOPBACK && ifa_f_optimistic == IFA_F_OPTIMISTIC && ifa_f_dadfailed == IFA_F_DADFAILED &&
+           ifa_f_deprecated == IFA_F_DEPRECATED && ifa_f_temporary == IFA_F_TEMPORARY && iff_running == IFF_RUNNING &&
            ifa_f_tentative == IFA_F_TENTATIVE && rtnh_f_dead == RTNH_F_DEAD && rtnh_f_linkdown == RTNH_F_LINKDOWN &&
            af_unspec == AF_UNSPEC && af_inet == AF_INET && af_inet6 == AF_INET6 && rtn_unicast == RTN_UNICAST && rtn_local == RTN_LOCAL &&
            nlmsghdr_size == sizeof(nlmsghdr) && rtattr_size == sizeof(rtattr) && ifinfomsg_size == sizeof(ifinfomsg) &&

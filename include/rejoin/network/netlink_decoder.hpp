@@ -4,6 +4,7 @@
 #include <bit>
 #include <rejoin/core/bytes.hpp>
 #include <rejoin/network/state.hpp>
+#include <utility>
 
 namespace rejoin::inline v0_1 {
 
@@ -19,11 +20,12 @@ inline constexpr std::uint16_t nlmsg_error = 2, nlmsg_done = 3, rtm_newlink = 16
 inline constexpr std::uint16_t nlm_f_request = 0x1, nlm_f_dump_intr = 0x10, nlm_f_dump = 0x300;
 // attributes
 inline constexpr std::uint16_t nla_type_mask = 0x3fff, ifla_ifname = 3, ifa_address = 1, ifa_local = 2, ifa_flags = 8, rta_dst = 1,
-                               rta_oif = 4, rta_gateway = 5, rta_prefsrc = 7, rta_via = 18;
+                               rta_src = 2, rta_oif = 4, rta_gateway = 5, rta_prefsrc = 7, rta_mark = 16, rta_via = 18;
 // ifi_flags
-inline constexpr std::uint32_t iff_up = 0x1, iff_loopback = 0x8, iff_lower_up = 0x10000, iff_dormant = 0x20000;
+inline constexpr std::uint32_t iff_up = 0x1, iff_loopback = 0x8, iff_running = 0x40, iff_lower_up = 0x10000, iff_dormant = 0x20000;
 // ifa_flags
-inline constexpr std::uint32_t ifa_f_optimistic = 0x04, ifa_f_dadfailed = 0x08, ifa_f_deprecated = 0x20, ifa_f_tentative = 0x40;
+inline constexpr std::uint32_t ifa_f_temporary = 0x01, ifa_f_optimistic = 0x04, ifa_f_dadfailed = 0x08, ifa_f_deprecated = 0x20,
+                               ifa_f_tentative = 0x40;
 // rtm_flags
 inline constexpr std::uint32_t rtnh_f_dead = 0x1, rtnh_f_linkdown = 0x10;
 // families, and rtm_type
@@ -84,8 +86,10 @@ inline bool decode_link(Bytes body, std::endian order, Interface& to) {
     to.index = load<std::uint32_t>(body.data() + 4, order);
     const auto flags = load<std::uint32_t>(body.data() + 8, order);
     to.up = (flags & iff_up) != 0;
-    // A dormant link has a carrier that carries nothing yet: Wi-Fi and 802.1X before their keys (operstates.rst of the kernel).
-    to.carrier = (flags & (iff_lower_up | iff_dormant)) == iff_lower_up;
+    // A carrier may carry nothing yet. RUNNING says that the operational state is up or unknown (netdevice(7), operstates.rst of the
+    // kernel), also in messages that have no IFLA_OPERSTATE, as those of wireless statistics; dormant are Wi-Fi and 802.1X before their
+    // keys.
+    to.carrier = (flags & (iff_running | iff_lower_up | iff_dormant)) == (iff_running | iff_lower_up);
     to.loopback = (flags & iff_loopback) != 0;
     return for_each_attribute(body.subspan(ifinfomsg_size), order, [&](std::uint16_t type, Bytes payload) {
         if (type != ifla_ifname) return true;
@@ -121,6 +125,7 @@ inline bool decode_address(Bytes body, std::endian order, InterfaceAddress& to) 
     to.tentative = (flags & (ifa_f_tentative | ifa_f_optimistic)) == ifa_f_tentative;  // an optimistic one may be used (RFC 4429)
     to.duplicate = (flags & ifa_f_dadfailed) != 0;
     to.deprecated = (flags & ifa_f_deprecated) != 0;
+    to.temporary = family == af_inet6 && (flags & ifa_f_temporary) != 0;  // in IPv4 the same bit says "secondary"
     return true;
 }
 
@@ -236,7 +241,7 @@ Result<void> decode_netlink(Bytes datagram, std::endian order, Sink&& sink) {
 
 /// A request to the kernel, ready to be sent.
 struct NetlinkRequest {
-    std::byte data[64] = {};
+    std::byte data[96] = {};
     std::size_t size = 0;
     Bytes bytes() const { return {data, size}; }
 };
@@ -269,25 +274,36 @@ inline NetlinkRequest link_dump(std::uint32_t sequence, std::endian order) {
 inline NetlinkRequest address_dump(std::uint32_t sequence, std::endian order) {
     return detail::netlink_request(rtnetlink::ifaddrmsg_size, rtnetlink::rtm_getaddr, rtnetlink::nlm_f_dump, sequence, order);
 }
-/// Asks which route the kernel would take to `destination`, of either family; it answers with one update, `route_is`, or `end` with
-/// the error that a connection would get. Looked up, not dumped: the cost does not grow with the table. A destination with a scope is
-/// looked up on that interface.
-inline NetlinkRequest route_query(const IpAddress& destination, std::uint32_t sequence, std::endian order) {
+/// Asks which route the kernel would take to `destination`, of either family, for a socket bound to `source` (unless its family is none)
+/// with the firewall mark `mark` (SO_MARK, socket(7)): rules may choose another table for either (ip-rule(8)). It answers with one update,
+/// `route_is`, or `end` with the error that a connection would get. Looked up, not dumped: the cost does not grow with the table. A
+/// destination with a scope is looked up on that interface. The source counts only if it is of the destination's family.
+inline NetlinkRequest route_query(const IpAddress& destination, std::uint32_t sequence, std::endian order, const IpAddress& source = {},
+                                  std::uint32_t mark = 0) {
     using namespace rtnetlink;
-    const std::size_t address = destination.size();
-    const std::size_t body = rtmsg_size + rtattr_size + address + (destination.scope != 0 ? rtattr_size + 4 : 0);
-    NetlinkRequest request = detail::netlink_request(body, rtm_getroute, 0, sequence, order);
-    request.data[nlmsghdr_size] = std::byte{destination.family == Family::v4 ? af_inet : af_inet6};
-    request.data[nlmsghdr_size + 1] = static_cast<std::byte>(address * 8);  // rtm_dst_len, in bits
-    request.size = nlmsghdr_size + rtmsg_size;
-    detail::put(request, static_cast<std::uint16_t>(rtattr_size + address), order);
-    detail::put(request, rta_dst, order);
-    for (std::size_t i = 0; i < address; ++i) detail::put(request, destination.bytes[i], order);
-    if (destination.scope != 0) {
+    NetlinkRequest request = detail::netlink_request(rtmsg_size, rtm_getroute, 0, sequence, order);
+    const auto attribute = [&](std::uint16_t type, const std::uint8_t* bytes, std::size_t size) {
+        detail::put(request, static_cast<std::uint16_t>(rtattr_size + size), order);
+        detail::put(request, type, order);
+        for (std::size_t i = 0; i < size; ++i) detail::put(request, bytes[i], order);
+    };
+    const auto number = [&](std::uint16_t type, std::uint32_t value) {
         detail::put(request, static_cast<std::uint16_t>(rtattr_size + 4), order);
-        detail::put(request, rta_oif, order);
-        detail::put(request, destination.scope, order);
+        detail::put(request, type, order);
+        detail::put(request, value, order);
+    };
+    request.data[nlmsghdr_size] = std::byte{destination.family == Family::v4 ? af_inet : af_inet6};
+    request.data[nlmsghdr_size + 1] = static_cast<std::byte>(destination.size() * 8);  // rtm_dst_len, in bits
+    attribute(rta_dst, destination.bytes, destination.size());
+    if (source.family == destination.family) {
+        request.data[nlmsghdr_size + 2] = static_cast<std::byte>(source.size() * 8);  // rtm_src_len
+        attribute(rta_src, source.bytes, source.size());
     }
+    if (destination.scope != 0) number(rta_oif, destination.scope);
+    if (mark != 0) number(rta_mark, mark);
+    const std::size_t size = std::exchange(request.size, 0);
+    detail::put(request, static_cast<std::uint32_t>(size), order);  // nlmsg_len, now that it is known
+    request.size = size;
     return request;
 }
 

@@ -48,6 +48,10 @@ struct Route {
     friend bool operator==(const Route&, const Route&) = default;
 };
 
+/// The routes to these stand for the routes to the internet. They are looked up and never sent to.
+inline constexpr IpAddress internet_v4 = IpAddress::v4(8, 8, 8, 8);
+inline constexpr IpAddress internet_v6 = {{0x20, 0x01, 0x48, 0x60, 0x48, 0x60, 0, 0, 0, 0, 0, 0, 0, 0, 0x88, 0x88}, 0, Family::v6};
+
 /// What a host's network looks like at one moment. Compare two of them with `diff`.
 struct NetworkState {
     Array<Interface> interfaces;

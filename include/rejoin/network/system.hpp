@@ -3,14 +3,35 @@
 
 #include <rejoin/network/netlink.hpp>
 #include <rejoin/network/no_events.hpp>
+#include <rejoin/network/polling.hpp>
 
 namespace rejoin::inline v0_1 {
 
-/// The event source of the system that is compiled for: `Netlink` on Linux. Elsewhere none yet.
+/// The event source `Native` or, where the system does not let it open (some sandboxes, Android, gVisor), `Polling`. One a loop.
+template <class Native>
+class OrPolling {
+public:
+    explicit OrPolling(Loop& loop) : native_(Native::of(loop)), polling_(native_.error() ? &Polling::of(loop) : nullptr) {}
+    static OrPolling& of(Loop& loop) { return loop.service<OrPolling>(); }
+
+    const NetworkState& state() const { return polling_ != nullptr ? polling_->state() : native_.state(); }
+    /// Tells `observer` of every change from now on, until it is unlinked or destroyed.
+    void observe(NetworkObserver& observer) { polling_ != nullptr ? polling_->observe(observer) : native_.observe(observer); }
+    /// Why the system's own source could not be opened, if so. `state().known` says whether polling does.
+    Error error() const { return native_.error(); }
+    /// Whether changes are looked for every ten seconds, because the system does not tell of them.
+    bool polling() const { return polling_ != nullptr; }
+
+private:
+    Native& native_;
+    Polling* polling_;
+};
+
+/// The event source of the system that is compiled for: `Netlink` on Linux. Elsewhere polling alone, yet.
 #if defined(__linux__)
-using SystemEvents = Netlink;
+using SystemEvents = OrPolling<Netlink>;
 #else
-using SystemEvents = NoEvents;
+using SystemEvents = Polling;
 #endif
 
 }  // namespace rejoin::inline v0_1
