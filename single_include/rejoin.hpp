@@ -757,7 +757,7 @@ struct IpAddress {
 };
 
 /// As people write it: dotted, or RFC 5952 (lower case, the longest run of zeros left out), with `%scope` where there is one.
-inline Text<63> to_text(const IpAddress& ip) {
+[[gnu::cold]] inline Text<63> to_text(const IpAddress& ip) {
     Text<63> text;
     if (ip.family == Family::none) return text.append("none");
     if (ip.family == Family::v4) {
@@ -800,7 +800,7 @@ inline bool parse_v4(TextView text, std::uint8_t* to) {
     return at == text.size();
 }
 
-inline bool parse_v6(TextView text, std::uint8_t* to) {
+[[gnu::cold]] inline bool parse_v6(TextView text, std::uint8_t* to) {
     std::uint8_t bytes[16] = {};
     std::size_t at = 0;
     int n = 0, gap = -1;  // bytes read, and where "::" stood
@@ -1109,7 +1109,7 @@ struct NetworkState {
     bool on_link(std::uint32_t interface_index, const IpAddress& peer) const;
 
     /// Adds an interface or an address, or replaces what was known of it; false when memory is out, and nothing has changed.
-    bool put(const Interface& interface_) {
+    [[gnu::cold]] bool put(const Interface& interface_) {
         for (Interface& i : interfaces)
             if (i.index == interface_.index) {
                 i = interface_;
@@ -1117,7 +1117,7 @@ struct NetworkState {
             }
         return interfaces.push(interface_);
     }
-    bool put(const InterfaceAddress& address) {
+    [[gnu::cold]] bool put(const InterfaceAddress& address) {
         for (InterfaceAddress& a : addresses)
             if (same_entry(a, address)) {
                 a = address;
@@ -1126,20 +1126,20 @@ struct NetworkState {
         return addresses.push(address);
     }
     /// Removes an interface, with its addresses. What is not there is not missed.
-    void remove_interface(std::uint32_t index) {
+    [[gnu::cold]] void remove_interface(std::uint32_t index) {
         for (std::size_t i = interfaces.size(); i-- > 0;)
             if (interfaces[i].index == index) interfaces.erase(i);
         for (std::size_t i = addresses.size(); i-- > 0;)
             if (addresses[i].interface_index == index) addresses.erase(i);
     }
     /// Removes the address of that interface and prefix length: the same one may stay under another length.
-    void remove(const InterfaceAddress& address) {
+    [[gnu::cold]] void remove(const InterfaceAddress& address) {
         for (std::size_t i = addresses.size(); i-- > 0;)
             if (same_entry(addresses[i], address)) addresses.erase(i);
     }
 
     /// Becomes a copy of `other`; false when memory is out, and then without the whole of it.
-    bool copy_from(const NetworkState& other) {
+    [[gnu::cold]] bool copy_from(const NetworkState& other) {
         route[0] = other.route[0];
         route[1] = other.route[1];
         known = other.known;
@@ -1316,7 +1316,7 @@ inline const InterfaceAddress* find_from(std::size_t& at, const Array<InterfaceA
 /// gained, each as the states list them; routes, IPv4 before IPv6; the active interface and connectivity; name servers. Two states that
 /// say the same make no call, whatever happened between them. `report` must leave both states as they are.
 template <class Report>
-void diff(const NetworkState& before, const NetworkState& after, Report&& report) {
+[[gnu::cold]] void diff(const NetworkState& before, const NetworkState& after, Report&& report) {
     using Kind = NetworkChange::Kind;
     const auto make = [&](Kind kind, std::uint32_t index, bool major) {
         NetworkChange change;
@@ -1404,7 +1404,7 @@ void diff(const NetworkState& before, const NetworkState& after, Report&& report
 }
 
 /// The change in one sentence for people.
-inline Description describe(const NetworkChange& change) {
+[[gnu::cold]] inline Description describe(const NetworkChange& change) {
     using Kind = NetworkChange::Kind;
     const auto name = [&] {
         Text<31> text{change.interface_name};
@@ -2106,7 +2106,7 @@ class ObserverList {
 public:
     /// Adds an observer; one that listens already goes on as before.
     void add(NetworkObserver& observer) { observers_.push(observer); }
-    void publish(const NetworkChange& change) {
+    [[gnu::cold]] void publish(const NetworkChange& change) {
         observers_.for_each([&](ListNode& node) { static_cast<NetworkObserver&>(node).on_change_(change); });
     }
 
@@ -2174,7 +2174,7 @@ private:
         TimePoint since;
     };
 
-    bool unsettled(const NetworkChange& change) {
+    [[gnu::cold]] bool unsettled(const NetworkChange& change) {
         using Kind = NetworkChange::Kind;
         Unsettled entry{Unsettled::What::interface_, change.interface_index, {}, loop_.now()};
         switch (change.kind) {
@@ -2210,7 +2210,7 @@ private:
     }
 
     // What has held long enough is told.
-    void settle() {
+    [[gnu::cold]] void settle() {
         const TimePoint now = loop_.now();
         NetworkState was;
         if (!was.copy_from(settled_)) return static_cast<void>(timer_.after(settle_time));
@@ -2237,7 +2237,7 @@ private:
         publishing_ = false;
     }
     // The settled state takes over what is known of one thing now.
-    bool take_over(const Unsettled& entry) {
+    [[gnu::cold]] bool take_over(const Unsettled& entry) {
         bool stored = true;
         switch (entry.what) {
             case Unsettled::What::interface_:
@@ -2343,7 +2343,7 @@ inline std::uint32_t scope_index(TextView scope, const Array<Interface>& interfa
 /// first `NetworkState::dns_servers_max`, each once. A link-local one gets its scope from `to.interfaces`, or 0 when the interface is not
 /// there. Every other line, and one whose address makes no sense, is passed over, as the system's resolver does. Any bytes will do,
 /// in lines of any length. False when memory is out. No server at all: the resolver then asks 127.0.0.1, which is not listed here.
-inline bool parse_resolv_conf(TextView text, NetworkState& to) {
+[[gnu::cold]] inline bool parse_resolv_conf(TextView text, NetworkState& to) {
     to.dns_servers.clear();
     while (text.size() > 0 && to.dns_servers.size() < NetworkState::dns_servers_max) {
         TextView line = detail::take_until(text, "\n");
@@ -2414,7 +2414,7 @@ private:
     static constexpr int links_max = 8;
 
     // Watches every directory entry through which `path` leads to a file, and that file.
-    void follow(const char* path) {
+    [[gnu::cold]] void follow(const char* path) {
         char now[PATH_MAX];
         if (::strlen(path) >= sizeof now || path[0] != '/') return;
         ::strcpy(now, path);
@@ -2457,7 +2457,7 @@ private:
         return false;
     }
 
-    void hear(Ready) {
+    [[gnu::cold]] void hear(Ready) {
         alignas(inotify_event) char events[4096];
         for (ssize_t size; (size = ::read(fd_, events, sizeof events)) > 0;)
             for (const char* at = events; at < events + size;) {
@@ -2508,7 +2508,7 @@ namespace rejoin::inline v0_1 {
 
 /// Reads the beginning of a file, as much as fits into `to`, and returns how much that is. Never waits, whatever kind of file it is
 /// (open(2), O_NONBLOCK). The error is the system's.
-inline Result<std::size_t> read_file(const char* path, MutableBytes to) {
+[[gnu::cold]] inline Result<std::size_t> read_file(const char* path, MutableBytes to) {
     const int fd = ::open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) return Error::system(errno);
     std::size_t size = 0;
@@ -2770,7 +2770,7 @@ inline bool decode_route(Bytes body, std::endian order, Route& to) {
 
 /// Takes messages from the front of `datagram` up to and with the next one that concerns us: true, and `update` is what it says. False
 /// when there is none.
-inline Result<bool> next_update(Bytes& datagram, std::endian order, NetlinkUpdate& update) {
+[[gnu::cold]] inline Result<bool> next_update(Bytes& datagram, std::endian order, NetlinkUpdate& update) {
     using namespace rtnetlink;
     using Kind = NetlinkUpdate::Kind;
     while (!datagram.empty()) {
@@ -2859,8 +2859,8 @@ void put(NetlinkRequest& to, T value, std::endian order) {
     for (std::size_t i = 0; i < sizeof(T); ++i)
         to.data[to.size++] = static_cast<std::byte>(value >> 8 * (order == std::endian::big ? sizeof(T) - 1 - i : i));
 }
-inline NetlinkRequest netlink_request(std::size_t body, std::uint16_t type, std::uint16_t flags, std::uint32_t sequence,
-                                      std::endian order) {
+[[gnu::cold]] inline NetlinkRequest netlink_request(std::size_t body, std::uint16_t type, std::uint16_t flags, std::uint32_t sequence,
+                                                    std::endian order) {
     NetlinkRequest request;
     put(request, static_cast<std::uint32_t>(rtnetlink::nlmsghdr_size + body), order);
     put(request, type, order);
@@ -2957,7 +2957,7 @@ public:
 
     /// Call it before anything else is handled: the first message after a sleep is then told after the wake-up. Costs three readings of
     /// a clock.
-    void look() {
+    [[gnu::cold]] void look() {
         const TimePoint before = monotonic_();
         const TimePoint boottime = boottime_();
         const TimePoint after = monotonic_();
@@ -2971,7 +2971,7 @@ public:
     }
 
 private:
-    void due() {
+    [[gnu::cold]] void due() {
         timer_.after(interval);
         look();
         if (tick_) tick_();
@@ -3213,7 +3213,7 @@ private:
     }
 
     // Brings up to date what no message tells: all of it when messages were lost, and the routes in any case.
-    void catch_up() {
+    [[gnu::cold]] void catch_up() {
         const TimePoint now = loop_.now();
         NetworkState fresh;
         if (lost_ && now >= next_reading_) {
@@ -3298,7 +3298,7 @@ private:
     // Sends a request and gives each update of its answer to `sink`, a refusal included. The kernel answers while it takes the request, so
     // nothing is waited for.
     template <class Sink>
-    Result<void> ask(const NetlinkRequest& request, Sink sink) {
+    [[gnu::cold]] Result<void> ask(const NetlinkRequest& request, Sink sink) {
         if (auto sent = requests_.send(request.bytes()); !sent) return sent;
         for (bool end = false; !end;) {
             auto size = requests_.receive(buffer_);
@@ -3317,7 +3317,7 @@ private:
         return {};
     }
     // Reads the rest of an answer that is given up: the kernel makes no other dump before that.
-    void drain() {
+    [[gnu::cold]] void drain() {
         for (auto size = requests_.receive(buffer_); size || size.error() == Errc::too_large;) size = requests_.receive(buffer_);
     }
 
@@ -3367,7 +3367,7 @@ namespace rejoin::inline v0_1 {
 /// Reads the text of Linux' /proc/net/if_inet6, `address index prefix_length scope flags name` a line, all but the name in hexadecimal,
 /// and calls `sink(const InterfaceAddress&, TextView name)` for each that makes sense. Any bytes will do. Pure.
 template <class Sink>
-void parse_if_inet6(TextView text, Sink&& sink) {
+[[gnu::cold]] void parse_if_inet6(TextView text, Sink&& sink) {
     std::size_t at = 0;
     const auto skip_blanks = [&] {
         while (at < text.size() && text[at] == ' ') ++at;
@@ -3444,7 +3444,7 @@ inline bool put_name(ifreq& request, TextView name) {
 }  // namespace detail
 
 /// Lists interfaces and addresses without netlink, for where that is forbidden: netdevice(7) and /proc/net. False when that is, too.
-inline bool read_proc_interfaces(NetworkState& to) {
+[[gnu::cold]] inline bool read_proc_interfaces(NetworkState& to) {
     const int fd = ::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (fd < 0) return false;
     bool stored = true;
@@ -3824,7 +3824,7 @@ public:
     }
 
 private:
-    static Result<void> read_interfaces(NetworkState& to) {
+    [[gnu::cold]] static Result<void> read_interfaces(NetworkState& to) {
         ifaddrs* list = nullptr;
         if (::getifaddrs(&list) != 0) return Error::system(errno);
         bool stored = true;
@@ -3881,7 +3881,7 @@ private:
         return length;
     }
     // The route that packets would take now: a datagram socket is told its source when it is connected, and sends nothing.
-    static Route route_to(const IpAddress& destination, const NetworkState& in) {
+    [[gnu::cold]] static Route route_to(const IpAddress& destination, const NetworkState& in) {
         Route route;
         auto socket = Socket::udp(destination.family);
         if (!socket || !socket->connect(destination, 53)) return route;
@@ -4015,7 +4015,7 @@ inline constexpr Error no_address = Error::resolver(EAI_NONAME);
 
 /// The addresses of a name, in the system's order of preference (RFC 6724), at most 16: getaddrinfo(3). Waits, for as long as the
 /// system's resolver does (5 to 30 s when no server answers). Any thread.
-inline Result<Array<IpAddress>> look_up(const char* name) {
+[[gnu::cold]] inline Result<Array<IpAddress>> look_up(const char* name) {
     addrinfo hints{};
     hints.ai_family = AF_UNSPEC;
     hints.ai_socktype = SOCK_STREAM;
@@ -4116,7 +4116,7 @@ private:
         ~Job() { std::free(name); }
     };
 
-    Result<void> start(Query& query, const char* name) {
+    [[gnu::cold]] Result<void> start(Query& query, const char* name) {
         query.id_ = ++last_id_;
         if (replacement_) {
             queries_.push(query);
@@ -4199,7 +4199,7 @@ private:
         }
         deliver(job.id, std::move(job.answer));
     }
-    Query* find(std::uint64_t id) {
+    [[gnu::cold]] Query* find(std::uint64_t id) {
         Query* found = nullptr;
         queries_.for_each([&](ListNode& node) {
             if (static_cast<Query&>(node).id_ == id) found = &static_cast<Query&>(node);
@@ -4290,7 +4290,7 @@ struct Failure {
 };
 
 /// One sentence, with what usually helps where that is known.
-inline Description describe(const Failure& failure) {
+[[gnu::cold]] inline Description describe(const Failure& failure) {
     static constexpr const char* stages[] = {"while resolving the name", "while connecting",       "during the handshake",
                                              "while resuming",           "on the open connection", "while listening"};
     static constexpr const char* kinds[] = {
@@ -4548,7 +4548,7 @@ constexpr FailureKind kind_of(Errc code) {
 }  // namespace detail
 
 /// What an error means at the stage where it came up. Total: a code without a row is `other`, and is kept. Pure.
-inline Failure classify(Error error, Stage stage) {
+[[gnu::cold]] inline Failure classify(Error error, Stage stage) {
     Failure failure{FailureKind::other, stage, error};
     const auto look_up = [&](const auto& rows) {
         for (const detail::ErrorRow& row : rows)
@@ -4611,7 +4611,7 @@ public:
     /// `seed` from the system's entropy: machines that start or fail together must not move in step.
     Persistent(const Options& options, std::uint64_t seed) : options_(&options), random_(seed) {}
 
-    Action decide(const Failure& failure, const NetworkState& network, TimePoint now) {
+    [[gnu::cold]] Action decide(const Failure& failure, const NetworkState& network, TimePoint now) {
         if (broken_at_ == TimePoint()) broken_at_ = now;
         switch (failure.kind) {
             case FailureKind::session_unknown:
@@ -5169,7 +5169,7 @@ public:
     bool resuming() const { return resuming_; }
 
     /// Takes bytes from the server off the front of `bytes`. True once joined; what is then left in `bytes` belongs to the session.
-    Result<bool> receive(Bytes& bytes) {
+    [[gnu::cold]] Result<bool> receive(Bytes& bytes) {
         auto whole = read_message(bytes);
         if (!whole || !*whole) return whole;
         const std::byte* from = payload();
@@ -5230,7 +5230,7 @@ public:
 
     /// Takes bytes from the client off the front of `bytes`. After `hello` and `resume` the caller answers before it calls again. What
     /// is left in `bytes` after `joined` belongs to the session.
-    Result<Step> receive(Bytes& bytes) {
+    [[gnu::cold]] Result<Step> receive(Bytes& bytes) {
         auto whole = read_message(bytes);
         if (!whole) return whole.error();
         if (!*whole) return Step::more;
@@ -6518,16 +6518,16 @@ private:
     HandlerId add(Handlers<Args...>& handlers, Function<void(Args...)> handler) {
         return handlers.add(++last_handler_, std::move(handler)) ? last_handler_ : 0;
     }
-    bool set_state(PipeState state, const Failure& why) {
+    [[gnu::cold]] bool set_state(PipeState state, const Failure& why) {
         state_ = state;
         reported_ = why.kind;
         return state_handlers_(state, why);
     }
-    void drop_attempts() {
+    [[gnu::cold]] void drop_attempts() {
         while (attempts_ != nullptr) delete std::exchange(attempts_, attempts_->next);
         standby_for_silence_ = false;
     }
-    void drop_attempt(Attempt& attempt) {
+    [[gnu::cold]] void drop_attempt(Attempt& attempt) {
         Attempt** at = &attempts_;
         while (*at != &attempt) at = &(*at)->next;
         *at = attempt.next;
@@ -6549,7 +6549,7 @@ private:
     }
     // Tells the peer of a session that it is over, if that fits into the system's buffer now. Without a session there is but the reset to
     // tell a conversation given up from one that ended in order.
-    void say_goodbye() {
+    [[gnu::cold]] void say_goodbye() {
         if (connection_ == nullptr) return;
         if constexpr (survives) {
             if (session_.at_frame_boundary() && state_ != PipeState::closed) {
@@ -6563,7 +6563,7 @@ private:
 
     // ---- Attempts.
 
-    Result<void> start_over() {
+    [[gnu::cold]] Result<void> start_over() {
         if (out_of_memory_) return Errc::out_of_memory;
         if (!options_->transport.valid()) return Errc::invalid_argument;
         if (owner_ != nullptr || (state_ != PipeState::idle && state_ != PipeState::closed)) return Errc::invalid_state;
@@ -6649,7 +6649,7 @@ private:
         arm_patience();
         return true;
     }
-    void arm_patience() {
+    [[gnu::cold]] void arm_patience() {
         const TimePoint now = loop_.now();
         TimePoint next = now + options_->connect_timeout;
         if constexpr (requires { recovery_.patience(now); })
@@ -6657,7 +6657,7 @@ private:
         arm_retry(next);
     }
     // When to go on; or to give up, if that comes first.
-    void arm_retry(TimePoint next) {
+    [[gnu::cold]] void arm_retry(TimePoint next) {
         const TimePoint end = (interrupted_at_ == TimePoint() ? started_at_ : interrupted_at_) + options_->give_up_after;
         retry_.at(connection_ == nullptr && end < next ? end : next);
     }
@@ -6687,7 +6687,7 @@ private:
         attempt();
     }
 
-    void attempt_opened(Attempt& attempt) {
+    [[gnu::cold]] void attempt_opened(Attempt& attempt) {
         if constexpr (survives) {
             session::Nonce nonce;
             if (auto random = entropy(nonce.bytes); !random) return attempt_failed(attempt, random.error());
@@ -6743,7 +6743,7 @@ private:
     }
 
     // An attempt is now the connection in use. `rest` came behind the handshake. False when the connection does not exist any more.
-    bool established(Attempt& attempt, Bytes rest) {
+    [[gnu::cold]] bool established(Attempt& attempt, Bytes rest) {
         const TimePoint now = loop_.now();
         bool resumed = false;
         if constexpr (survives) {
@@ -6762,7 +6762,7 @@ private:
         return use(connection, resumed, now) && take_rest(connection, rest);
     }
     // From here on this is the connection. False when the pipe or the connection is gone.
-    bool use(Connection* connection, bool resumed, TimePoint now) {
+    [[gnu::cold]] bool use(Connection* connection, bool resumed, TimePoint now) {
         drop_retired();
         retired_ = std::exchange(connection_, connection);
         if (retired_ != nullptr) {
@@ -6871,7 +6871,7 @@ private:
         return set_state(PipeState::closed, why);
     }
 
-    void network_changed(const NetworkChange& change) {
+    [[gnu::cold]] void network_changed(const NetworkChange& change) {
         if (change.early && !early_network_handlers_(change)) return;
         if (change.settled && !network_handlers_(change)) return;
         if (state_ == PipeState::idle || state_ == PipeState::closed) return;
@@ -7057,7 +7057,7 @@ private:
     }
 
     // What `close` does. False when the pipe is gone.
-    bool begin_closing() {
+    [[gnu::cold]] bool begin_closing() {
         if (state_ == PipeState::closing || state_ == PipeState::closed) return true;
         bool nothing_to_end = connection_ == nullptr && session_.unacknowledged() == 0;
         if constexpr (survives) nothing_to_end = nothing_to_end && !session_.established();
@@ -7081,7 +7081,7 @@ private:
             if (next < tick_.when()) tick_.at(next);
         }
     }
-    void tick_due() {
+    [[gnu::cold]] void tick_due() {
         const TimePoint now = loop_.now();
         if (state_ == PipeState::closed && now >= close_by_)
             return static_cast<void>(broken(Errc::timed_out));  // a peer that stays on the line
@@ -7158,7 +7158,7 @@ private:
             connection_->set_read_limit(piece);
         set_paused(relay_->relay_space() < piece);
     }
-    void relay_partner_gone(bool failed) override {
+    [[gnu::cold]] void relay_partner_gone(bool failed) override {
         // Followed up when kicked: the partner may be in the middle of anything, and this side's handlers may destroy it.
         relay_ = nullptr;
         set_paused(false);
@@ -7171,7 +7171,7 @@ private:
     // Takes over an accepted connection of a transport without a session.
     bool accept(Connection* connection) { return use(connection, false, loop_.now()); }
     // Takes over an accepted connection that has joined. False when the pipe is gone, or the connection.
-    bool accept(Connection* connection, const session::Agreement& agreement, Duration round_trip, bool resumed) {
+    [[gnu::cold]] bool accept(Connection* connection, const session::Agreement& agreement, Duration round_trip, bool resumed) {
         const TimePoint now = loop_.now();
         if (!session_.attach(agreement, {}, round_trip, now)) {  // impossible claims: as if it had not come
             delete connection;
@@ -7722,7 +7722,7 @@ private:
         return true;
     }
 
-    void accepted(Socket&& socket) {
+    [[gnu::cold]] void accepted(Socket&& socket) {
         if constexpr (survives) {
             const IpAddress ip = unmapped(socket.peer_endpoint().ip());
             const TimePoint now = loop_.now();
@@ -7818,7 +7818,7 @@ private:
         delete &joining;
         return false;
     }
-    bool joined(Joining& joining, Bytes rest) {
+    [[gnu::cold]] bool joined(Joining& joining, Bytes rest) {
         Entry* entry = table_.find(joining.handshake.id());
         const session::Agreement agreement = joining.handshake.agreement();
         // Between its question and its proof the session may have gone, or a newer connection have come.

@@ -140,7 +140,7 @@ private:
         return true;
     }
 
-    void accepted(Socket&& socket) {
+    [[gnu::cold]] void accepted(Socket&& socket) {
         if constexpr (survives) {
             const IpAddress ip = unmapped(socket.peer_endpoint().ip());
             const TimePoint now = loop_.now();
@@ -236,7 +236,7 @@ private:
         delete &joining;
         return false;
     }
-    bool joined(Joining& joining, Bytes rest) {
+    [[gnu::cold]] bool joined(Joining& joining, Bytes rest) {
         Entry* entry = table_.find(joining.handshake.id());
         const session::Agreement agreement = joining.handshake.agreement();
         // Between its question and its proof the session may have gone, or a newer connection have come.

@@ -354,16 +354,16 @@ private:
     HandlerId add(Handlers<Args...>& handlers, Function<void(Args...)> handler) {
         return handlers.add(++last_handler_, std::move(handler)) ? last_handler_ : 0;
     }
-    bool set_state(PipeState state, const Failure& why) {
+    [[gnu::cold]] bool set_state(PipeState state, const Failure& why) {
         state_ = state;
         reported_ = why.kind;
         return state_handlers_(state, why);
     }
-    void drop_attempts() {
+    [[gnu::cold]] void drop_attempts() {
         while (attempts_ != nullptr) delete std::exchange(attempts_, attempts_->next);
         standby_for_silence_ = false;
     }
-    void drop_attempt(Attempt& attempt) {
+    [[gnu::cold]] void drop_attempt(Attempt& attempt) {
         Attempt** at = &attempts_;
         while (*at != &attempt) at = &(*at)->next;
         *at = attempt.next;
@@ -385,7 +385,7 @@ private:
     }
     // Tells the peer of a session that it is over, if that fits into the system's buffer now. Without a session there is but the reset to
     // tell a conversation given up from one that ended in order.
-    void say_goodbye() {
+    [[gnu::cold]] void say_goodbye() {
         if (connection_ == nullptr) return;
         if constexpr (survives) {
             if (session_.at_frame_boundary() && state_ != PipeState::closed) {
@@ -399,7 +399,7 @@ private:
 
     // ---- Attempts.
 
-    Result<void> start_over() {
+    [[gnu::cold]] Result<void> start_over() {
         if (out_of_memory_) return Errc::out_of_memory;
         if (!options_->transport.valid()) return Errc::invalid_argument;
         if (owner_ != nullptr || (state_ != PipeState::idle && state_ != PipeState::closed)) return Errc::invalid_state;
@@ -485,7 +485,7 @@ private:
         arm_patience();
         return true;
     }
-    void arm_patience() {
+    [[gnu::cold]] void arm_patience() {
         const TimePoint now = loop_.now();
         TimePoint next = now + options_->connect_timeout;
         if constexpr (requires { recovery_.patience(now); })
@@ -493,7 +493,7 @@ private:
         arm_retry(next);
     }
     // When to go on; or to give up, if that comes first.
-    void arm_retry(TimePoint next) {
+    [[gnu::cold]] void arm_retry(TimePoint next) {
         const TimePoint end = (interrupted_at_ == TimePoint() ? started_at_ : interrupted_at_) + options_->give_up_after;
         retry_.at(connection_ == nullptr && end < next ? end : next);
     }
@@ -523,7 +523,7 @@ private:
         attempt();
     }
 
-    void attempt_opened(Attempt& attempt) {
+    [[gnu::cold]] void attempt_opened(Attempt& attempt) {
         if constexpr (survives) {
             session::Nonce nonce;
             if (auto random = entropy(nonce.bytes); !random) return attempt_failed(attempt, random.error());
@@ -579,7 +579,7 @@ private:
     }
 
     // An attempt is now the connection in use. `rest` came behind the handshake. False when the connection does not exist any more.
-    bool established(Attempt& attempt, Bytes rest) {
+    [[gnu::cold]] bool established(Attempt& attempt, Bytes rest) {
         const TimePoint now = loop_.now();
         bool resumed = false;
         if constexpr (survives) {
@@ -598,7 +598,7 @@ private:
         return use(connection, resumed, now) && take_rest(connection, rest);
     }
     // From here on this is the connection. False when the pipe or the connection is gone.
-    bool use(Connection* connection, bool resumed, TimePoint now) {
+    [[gnu::cold]] bool use(Connection* connection, bool resumed, TimePoint now) {
         drop_retired();
         retired_ = std::exchange(connection_, connection);
         if (retired_ != nullptr) {
@@ -707,7 +707,7 @@ private:
         return set_state(PipeState::closed, why);
     }
 
-    void network_changed(const NetworkChange& change) {
+    [[gnu::cold]] void network_changed(const NetworkChange& change) {
         if (change.early && !early_network_handlers_(change)) return;
         if (change.settled && !network_handlers_(change)) return;
         if (state_ == PipeState::idle || state_ == PipeState::closed) return;
@@ -893,7 +893,7 @@ private:
     }
 
     // What `close` does. False when the pipe is gone.
-    bool begin_closing() {
+    [[gnu::cold]] bool begin_closing() {
         if (state_ == PipeState::closing || state_ == PipeState::closed) return true;
         bool nothing_to_end = connection_ == nullptr && session_.unacknowledged() == 0;
         if constexpr (survives) nothing_to_end = nothing_to_end && !session_.established();
@@ -917,7 +917,7 @@ private:
             if (next < tick_.when()) tick_.at(next);
         }
     }
-    void tick_due() {
+    [[gnu::cold]] void tick_due() {
         const TimePoint now = loop_.now();
         if (state_ == PipeState::closed && now >= close_by_)
             return static_cast<void>(broken(Errc::timed_out));  // a peer that stays on the line
@@ -994,7 +994,7 @@ private:
             connection_->set_read_limit(piece);
         set_paused(relay_->relay_space() < piece);
     }
-    void relay_partner_gone(bool failed) override {
+    [[gnu::cold]] void relay_partner_gone(bool failed) override {
         // Followed up when kicked: the partner may be in the middle of anything, and this side's handlers may destroy it.
         relay_ = nullptr;
         set_paused(false);
@@ -1007,7 +1007,7 @@ private:
     // Takes over an accepted connection of a transport without a session.
     bool accept(Connection* connection) { return use(connection, false, loop_.now()); }
     // Takes over an accepted connection that has joined. False when the pipe is gone, or the connection.
-    bool accept(Connection* connection, const session::Agreement& agreement, Duration round_trip, bool resumed) {
+    [[gnu::cold]] bool accept(Connection* connection, const session::Agreement& agreement, Duration round_trip, bool resumed) {
         const TimePoint now = loop_.now();
         if (!session_.attach(agreement, {}, round_trip, now)) {  // impossible claims: as if it had not come
             delete connection;

@@ -239,7 +239,6 @@ TEST_CASE("netlink: 10,000 changes that are none are not told as settled", "[net
             TimePoint last = monotonic_now();
             bool held_up = false;
             const auto pause = [&] {
-                std::fflush(ip);
                 static_cast<void>(host.loop.run_once(Duration()));
                 const TimePoint now = monotonic_now();
                 held_up = held_up || now - last > Duration::milliseconds(300);
@@ -247,18 +246,24 @@ TEST_CASE("netlink: 10,000 changes that are none are not told as settled", "[net
             };
             for (int i = 0; i < 5000; ++i) {
                 std::fprintf(ip, "addr replace 192.0.2.7/24 dev v0 valid_lft %d preferred_lft %d\n", 5000 + i, 4000 + i);
-                if (i % 50 == 0) pause();
+                if (i % 50 == 0) {
+                    std::fflush(ip);
+                    pause();
+                }
             }
             for (int i = 0; i < 2480; ++i) {
                 std::fprintf(ip, "addr add 192.0.2.99/24 dev v0\naddr del 192.0.2.99/24 dev v0\n");
-                if (i % 20 == 0) pause();
+                if (i % 20 == 0) {
+                    std::fflush(ip);
+                    pause();
+                }
             }
             for (int i = 0; i < 20; ++i) {
                 std::fprintf(ip, "link set w1 down\nlink set w1 up\n");
+                std::fflush(ip);
                 pause();
             }
             std::fprintf(ip, "addr replace 192.0.2.7/24 dev v0 valid_lft forever preferred_lft forever\n");
-            std::fflush(ip);
             if (pclose(ip) < 0) return false;
             pause();
             if (!host.loop.run_for(ChangeFeed::settle_time * 2)) return false;

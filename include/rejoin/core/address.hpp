@@ -50,7 +50,7 @@ struct IpAddress {
 };
 
 /// As people write it: dotted, or RFC 5952 (lower case, the longest run of zeros left out), with `%scope` where there is one.
-inline Text<63> to_text(const IpAddress& ip) {
+[[gnu::cold]] inline Text<63> to_text(const IpAddress& ip) {
     Text<63> text;
     if (ip.family == Family::none) return text.append("none");
     if (ip.family == Family::v4) {
@@ -93,7 +93,7 @@ inline bool parse_v4(TextView text, std::uint8_t* to) {
     return at == text.size();
 }
 
-inline bool parse_v6(TextView text, std::uint8_t* to) {
+[[gnu::cold]] inline bool parse_v6(TextView text, std::uint8_t* to) {
     std::uint8_t bytes[16] = {};
     std::size_t at = 0;
     int n = 0, gap = -1;  // bytes read, and where "::" stood

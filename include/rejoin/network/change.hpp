@@ -132,7 +132,7 @@ inline const InterfaceAddress* find_from(std::size_t& at, const Array<InterfaceA
 /// gained, each as the states list them; routes, IPv4 before IPv6; the active interface and connectivity; name servers. Two states that
 /// say the same make no call, whatever happened between them. `report` must leave both states as they are.
 template <class Report>
-void diff(const NetworkState& before, const NetworkState& after, Report&& report) {
+[[gnu::cold]] void diff(const NetworkState& before, const NetworkState& after, Report&& report) {
     using Kind = NetworkChange::Kind;
     const auto make = [&](Kind kind, std::uint32_t index, bool major) {
         NetworkChange change;
@@ -220,7 +220,7 @@ void diff(const NetworkState& before, const NetworkState& after, Report&& report
 }
 
 /// The change in one sentence for people.
-inline Description describe(const NetworkChange& change) {
+[[gnu::cold]] inline Description describe(const NetworkChange& change) {
     using Kind = NetworkChange::Kind;
     const auto name = [&] {
         Text<31> text{change.interface_name};

@@ -25,7 +25,7 @@ class ObserverList {
 public:
     /// Adds an observer; one that listens already goes on as before.
     void add(NetworkObserver& observer) { observers_.push(observer); }
-    void publish(const NetworkChange& change) {
+    [[gnu::cold]] void publish(const NetworkChange& change) {
         observers_.for_each([&](ListNode& node) { static_cast<NetworkObserver&>(node).on_change_(change); });
     }
 
@@ -93,7 +93,7 @@ private:
         TimePoint since;
     };
 
-    bool unsettled(const NetworkChange& change) {
+    [[gnu::cold]] bool unsettled(const NetworkChange& change) {
         using Kind = NetworkChange::Kind;
         Unsettled entry{Unsettled::What::interface_, change.interface_index, {}, loop_.now()};
         switch (change.kind) {
@@ -129,7 +129,7 @@ private:
     }
 
     // What has held long enough is told.
-    void settle() {
+    [[gnu::cold]] void settle() {
         const TimePoint now = loop_.now();
         NetworkState was;
         if (!was.copy_from(settled_)) return static_cast<void>(timer_.after(settle_time));
@@ -156,7 +156,7 @@ private:
         publishing_ = false;
     }
     // The settled state takes over what is known of one thing now.
-    bool take_over(const Unsettled& entry) {
+    [[gnu::cold]] bool take_over(const Unsettled& entry) {
         bool stored = true;
         switch (entry.what) {
             case Unsettled::What::interface_:

@@ -8,7 +8,7 @@ namespace rejoin::inline v0_1 {
 /// Reads the text of Linux' /proc/net/if_inet6, `address index prefix_length scope flags name` a line, all but the name in hexadecimal,
 /// and calls `sink(const InterfaceAddress&, TextView name)` for each that makes sense. Any bytes will do. Pure.
 template <class Sink>
-void parse_if_inet6(TextView text, Sink&& sink) {
+[[gnu::cold]] void parse_if_inet6(TextView text, Sink&& sink) {
     std::size_t at = 0;
     const auto skip_blanks = [&] {
         while (at < text.size() && text[at] == ' ') ++at;

@@ -129,7 +129,7 @@ private:
     }
 
     // Brings up to date what no message tells: all of it when messages were lost, and the routes in any case.
-    void catch_up() {
+    [[gnu::cold]] void catch_up() {
         const TimePoint now = loop_.now();
         NetworkState fresh;
         if (lost_ && now >= next_reading_) {
@@ -214,7 +214,7 @@ private:
     // Sends a request and gives each update of its answer to `sink`, a refusal included. The kernel answers while it takes the request, so
     // nothing is waited for.
     template <class Sink>
-    Result<void> ask(const NetlinkRequest& request, Sink sink) {
+    [[gnu::cold]] Result<void> ask(const NetlinkRequest& request, Sink sink) {
         if (auto sent = requests_.send(request.bytes()); !sent) return sent;
         for (bool end = false; !end;) {
             auto size = requests_.receive(buffer_);
@@ -233,7 +233,7 @@ private:
         return {};
     }
     // Reads the rest of an answer that is given up: the kernel makes no other dump before that.
-    void drain() {
+    [[gnu::cold]] void drain() {
         for (auto size = requests_.receive(buffer_); size || size.error() == Errc::too_large;) size = requests_.receive(buffer_);
     }
 

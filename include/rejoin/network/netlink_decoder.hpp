@@ -164,7 +164,7 @@ inline bool decode_route(Bytes body, std::endian order, Route& to) {
 
 /// Takes messages from the front of `datagram` up to and with the next one that concerns us: true, and `update` is what it says. False
 /// when there is none.
-inline Result<bool> next_update(Bytes& datagram, std::endian order, NetlinkUpdate& update) {
+[[gnu::cold]] inline Result<bool> next_update(Bytes& datagram, std::endian order, NetlinkUpdate& update) {
     using namespace rtnetlink;
     using Kind = NetlinkUpdate::Kind;
     while (!datagram.empty()) {
@@ -253,8 +253,8 @@ void put(NetlinkRequest& to, T value, std::endian order) {
     for (std::size_t i = 0; i < sizeof(T); ++i)
         to.data[to.size++] = static_cast<std::byte>(value >> 8 * (order == std::endian::big ? sizeof(T) - 1 - i : i));
 }
-inline NetlinkRequest netlink_request(std::size_t body, std::uint16_t type, std::uint16_t flags, std::uint32_t sequence,
-                                      std::endian order) {
+[[gnu::cold]] inline NetlinkRequest netlink_request(std::size_t body, std::uint16_t type, std::uint16_t flags, std::uint32_t sequence,
+                                                    std::endian order) {
     NetlinkRequest request;
     put(request, static_cast<std::uint32_t>(rtnetlink::nlmsghdr_size + body), order);
     put(request, type, order);

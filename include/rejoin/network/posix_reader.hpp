@@ -33,7 +33,7 @@ public:
     }
 
 private:
-    static Result<void> read_interfaces(NetworkState& to) {
+    [[gnu::cold]] static Result<void> read_interfaces(NetworkState& to) {
         ifaddrs* list = nullptr;
         if (::getifaddrs(&list) != 0) return Error::system(errno);
         bool stored = true;
@@ -90,7 +90,7 @@ private:
         return length;
     }
     // The route that packets would take now: a datagram socket is told its source when it is connected, and sends nothing.
-    static Route route_to(const IpAddress& destination, const NetworkState& in) {
+    [[gnu::cold]] static Route route_to(const IpAddress& destination, const NetworkState& in) {
         Route route;
         auto socket = Socket::udp(destination.family);
         if (!socket || !socket->connect(destination, 53)) return route;

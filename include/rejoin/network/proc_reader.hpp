@@ -38,7 +38,7 @@ inline bool put_name(ifreq& request, TextView name) {
 }  // namespace detail
 
 /// Lists interfaces and addresses without netlink, for where that is forbidden: netdevice(7) and /proc/net. False when that is, too.
-inline bool read_proc_interfaces(NetworkState& to) {
+[[gnu::cold]] inline bool read_proc_interfaces(NetworkState& to) {
     const int fd = ::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (fd < 0) return false;
     bool stored = true;

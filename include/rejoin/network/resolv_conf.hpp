@@ -41,7 +41,7 @@ inline std::uint32_t scope_index(TextView scope, const Array<Interface>& interfa
 /// first `NetworkState::dns_servers_max`, each once. A link-local one gets its scope from `to.interfaces`, or 0 when the interface is not
 /// there. Every other line, and one whose address makes no sense, is passed over, as the system's resolver does. Any bytes will do,
 /// in lines of any length. False when memory is out. No server at all: the resolver then asks 127.0.0.1, which is not listed here.
-inline bool parse_resolv_conf(TextView text, NetworkState& to) {
+[[gnu::cold]] inline bool parse_resolv_conf(TextView text, NetworkState& to) {
     to.dns_servers.clear();
     while (text.size() > 0 && to.dns_servers.size() < NetworkState::dns_servers_max) {
         TextView line = detail::take_until(text, "\n");

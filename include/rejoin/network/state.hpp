@@ -98,7 +98,7 @@ struct NetworkState {
     bool on_link(std::uint32_t interface_index, const IpAddress& peer) const;
 
     /// Adds an interface or an address, or replaces what was known of it; false when memory is out, and nothing has changed.
-    bool put(const Interface& interface_) {
+    [[gnu::cold]] bool put(const Interface& interface_) {
         for (Interface& i : interfaces)
             if (i.index == interface_.index) {
                 i = interface_;
@@ -106,7 +106,7 @@ struct NetworkState {
             }
         return interfaces.push(interface_);
     }
-    bool put(const InterfaceAddress& address) {
+    [[gnu::cold]] bool put(const InterfaceAddress& address) {
         for (InterfaceAddress& a : addresses)
             if (same_entry(a, address)) {
                 a = address;
@@ -115,20 +115,20 @@ struct NetworkState {
         return addresses.push(address);
     }
     /// Removes an interface, with its addresses. What is not there is not missed.
-    void remove_interface(std::uint32_t index) {
+    [[gnu::cold]] void remove_interface(std::uint32_t index) {
         for (std::size_t i = interfaces.size(); i-- > 0;)
             if (interfaces[i].index == index) interfaces.erase(i);
         for (std::size_t i = addresses.size(); i-- > 0;)
             if (addresses[i].interface_index == index) addresses.erase(i);
     }
     /// Removes the address of that interface and prefix length: the same one may stay under another length.
-    void remove(const InterfaceAddress& address) {
+    [[gnu::cold]] void remove(const InterfaceAddress& address) {
         for (std::size_t i = addresses.size(); i-- > 0;)
             if (same_entry(addresses[i], address)) addresses.erase(i);
     }
 
     /// Becomes a copy of `other`; false when memory is out, and then without the whole of it.
-    bool copy_from(const NetworkState& other) {
+    [[gnu::cold]] bool copy_from(const NetworkState& other) {
         route[0] = other.route[0];
         route[1] = other.route[1];
         known = other.known;

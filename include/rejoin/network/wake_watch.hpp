@@ -47,7 +47,7 @@ public:
 
     /// Call it before anything else is handled: the first message after a sleep is then told after the wake-up. Costs three readings of
     /// a clock.
-    void look() {
+    [[gnu::cold]] void look() {
         const TimePoint before = monotonic_();
         const TimePoint boottime = boottime_();
         const TimePoint after = monotonic_();
@@ -61,7 +61,7 @@ public:
     }
 
 private:
-    void due() {
+    [[gnu::cold]] void due() {
         timer_.after(interval);
         look();
         if (tick_) tick_();

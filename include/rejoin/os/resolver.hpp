@@ -72,7 +72,7 @@ private:
         ~Job() { std::free(name); }
     };
 
-    Result<void> start(Query& query, const char* name) {
+    [[gnu::cold]] Result<void> start(Query& query, const char* name) {
         query.id_ = ++last_id_;
         if (replacement_) {
             queries_.push(query);
@@ -155,7 +155,7 @@ private:
         }
         deliver(job.id, std::move(job.answer));
     }
-    Query* find(std::uint64_t id) {
+    [[gnu::cold]] Query* find(std::uint64_t id) {
         Query* found = nullptr;
         queries_.for_each([&](ListNode& node) {
             if (static_cast<Query&>(node).id_ == id) found = &static_cast<Query&>(node);

@@ -92,7 +92,7 @@ constexpr FailureKind kind_of(Errc code) {
 }  // namespace detail
 
 /// What an error means at the stage where it came up. Total: a code without a row is `other`, and is kept. Pure.
-inline Failure classify(Error error, Stage stage) {
+[[gnu::cold]] inline Failure classify(Error error, Stage stage) {
     Failure failure{FailureKind::other, stage, error};
     const auto look_up = [&](const auto& rows) {
         for (const detail::ErrorRow& row : rows)

@@ -47,7 +47,7 @@ struct Failure {
 };
 
 /// One sentence, with what usually helps where that is known.
-inline Description describe(const Failure& failure) {
+[[gnu::cold]] inline Description describe(const Failure& failure) {
     static constexpr const char* stages[] = {"while resolving the name", "while connecting",       "during the handshake",
                                              "while resuming",           "on the open connection", "while listening"};
     static constexpr const char* kinds[] = {

@@ -33,7 +33,7 @@ public:
     /// `seed` from the system's entropy: machines that start or fail together must not move in step.
     Persistent(const Options& options, std::uint64_t seed) : options_(&options), random_(seed) {}
 
-    Action decide(const Failure& failure, const NetworkState& network, TimePoint now) {
+    [[gnu::cold]] Action decide(const Failure& failure, const NetworkState& network, TimePoint now) {
         if (broken_at_ == TimePoint()) broken_at_ = now;
         switch (failure.kind) {
             case FailureKind::session_unknown:

@@ -204,7 +204,7 @@ public:
     bool resuming() const { return resuming_; }
 
     /// Takes bytes from the server off the front of `bytes`. True once joined; what is then left in `bytes` belongs to the session.
-    Result<bool> receive(Bytes& bytes) {
+    [[gnu::cold]] Result<bool> receive(Bytes& bytes) {
         auto whole = read_message(bytes);
         if (!whole || !*whole) return whole;
         const std::byte* from = payload();
@@ -265,7 +265,7 @@ public:
 
     /// Takes bytes from the client off the front of `bytes`. After `hello` and `resume` the caller answers before it calls again. What
     /// is left in `bytes` after `joined` belongs to the session.
-    Result<Step> receive(Bytes& bytes) {
+    [[gnu::cold]] Result<Step> receive(Bytes& bytes) {
         auto whole = read_message(bytes);
         if (!whole) return whole.error();
         if (!*whole) return Step::more;

@@ -53,7 +53,7 @@ private:
     static constexpr int links_max = 8;
 
     // Watches every directory entry through which `path` leads to a file, and that file.
-    void follow(const char* path) {
+    [[gnu::cold]] void follow(const char* path) {
         char now[PATH_MAX];
         if (::strlen(path) >= sizeof now || path[0] != '/') return;
         ::strcpy(now, path);
@@ -96,7 +96,7 @@ private:
         return false;
     }
 
-    void hear(Ready) {
+    [[gnu::cold]] void hear(Ready) {
         alignas(inotify_event) char events[4096];
         for (ssize_t size; (size = ::read(fd_, events, sizeof events)) > 0;)
             for (const char* at = events; at < events + size;) {

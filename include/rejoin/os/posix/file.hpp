@@ -13,7 +13,7 @@ namespace rejoin::inline v0_1 {
 
 /// Reads the beginning of a file, as much as fits into `to`, and returns how much that is. Never waits, whatever kind of file it is
 /// (open(2), O_NONBLOCK). The error is the system's.
-inline Result<std::size_t> read_file(const char* path, MutableBytes to) {
+[[gnu::cold]] inline Result<std::size_t> read_file(const char* path, MutableBytes to) {
     const int fd = ::open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) return Error::system(errno);
     std::size_t size = 0;

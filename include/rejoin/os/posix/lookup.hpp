@@ -17,7 +17,7 @@ inline constexpr Error no_address = Error::resolver(EAI_NONAME);
 
 /// The addresses of a name, in the system's order of preference (RFC 6724), at most 16: getaddrinfo(3). Waits, for as long as the
 /// system's resolver does (5 to 30 s when no server answers). Any thread.
-inline Result<Array<IpAddress>> look_up(const char* name) {
+[[gnu::cold]] inline Result<Array<IpAddress>> look_up(const char* name) {
     addrinfo hints{};
     hints.ai_family = AF_UNSPEC;
     hints.ai_socktype = SOCK_STREAM;
