@@ -1479,38 +1479,119 @@ template <class Report>
 // `monotonic_now()` and `boottime_now()`: the only place where the library reads a clock. Everything below the loop takes time as an
 // argument.
 
+#if !defined(_WIN32) && !defined(__linux__)
+#include <time.h>
+
+namespace rejoin::inline v0_1 {
+
+namespace detail {
+#if defined(__APPLE__)
+inline constexpr clockid_t awake_clock = CLOCK_UPTIME_RAW, boottime_clock = CLOCK_MONOTONIC_RAW;
+#elif defined(CLOCK_UPTIME)
+inline constexpr clockid_t awake_clock = CLOCK_UPTIME, boottime_clock = CLOCK_BOOTTIME;
+#else
+inline constexpr clockid_t awake_clock = CLOCK_MONOTONIC, boottime_clock = CLOCK_MONOTONIC;
+#endif
+inline TimePoint read_clock(clockid_t clock) {
+    timespec ts{};
+    ::clock_gettime(clock, &ts);
+    return TimePoint::from_nanoseconds(std::int64_t{ts.tv_sec} * 1'000'000'000 + ts.tv_nsec);
+}
+}  // namespace detail
+
+/// Now, on a clock that stands still while the host is suspended, where the system has one: CLOCK_UPTIME_RAW on macOS, CLOCK_UPTIME on
+/// FreeBSD and OpenBSD (clock_gettime(2)), and CLOCK_MONOTONIC on NetBSD. Any thread.
+inline TimePoint monotonic_now() { return detail::read_clock(detail::awake_clock); }
+
+/// Now, on a clock that goes on while the host is suspended: to be compared with itself only. How much it runs ahead of `monotonic_now()`
+/// is how long the host has slept. CLOCK_MONOTONIC_RAW on macOS, CLOCK_BOOTTIME on FreeBSD and OpenBSD. NetBSD has one clock for both, so
+/// that a sleep is not seen there. Any thread.
+inline TimePoint boottime_now() { return detail::read_clock(detail::boottime_clock); }
+
+}  // namespace rejoin::inline v0_1
+#endif
+
 #if defined(__linux__)
 #include <time.h>
 
 namespace rejoin::inline v0_1 {
 
+namespace detail {
+inline TimePoint read_clock(clockid_t clock) {
+    timespec ts{};
+    ::clock_gettime(clock, &ts);
+    return TimePoint::from_nanoseconds(std::int64_t{ts.tv_sec} * 1'000'000'000 + ts.tv_nsec);
+}
+}  // namespace detail
+
+/// Now, on a clock that stands still while the host is suspended: CLOCK_MONOTONIC (clock_gettime(2)). Any thread.
+inline TimePoint monotonic_now() { return detail::read_clock(CLOCK_MONOTONIC); }
+
 /// Now, on a clock that goes on while the host is suspended (CLOCK_BOOTTIME, clock_gettime(2)): to be compared with itself only. How much
 /// it runs ahead of `monotonic_now()` is how long the host has slept since it was booted. Any thread.
-inline TimePoint boottime_now() {
-    timespec ts{};
-    ::clock_gettime(CLOCK_BOOTTIME, &ts);
-    return TimePoint::from_nanoseconds(std::int64_t{ts.tv_sec} * 1'000'000'000 + ts.tv_nsec);
-}
+inline TimePoint boottime_now() { return detail::read_clock(CLOCK_BOOTTIME); }
 
 }  // namespace rejoin::inline v0_1
 #endif
+
+// `Poller`: what a `Loop` asks of the system. Each system's file defines it whole, or is empty. Where REJOIN_POLL is defined, in every
+// unit of the program alike, it is poll(2) on any system.
 
 #if !defined(_WIN32)
-#include <time.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <unistd.h>
 
-namespace rejoin::inline v0_1 {
+namespace rejoin::inline v0_1::detail {
 
-/// Now, on CLOCK_MONOTONIC (clock_gettime(2)). Any thread.
-inline TimePoint monotonic_now() {
-    timespec ts{};
-    ::clock_gettime(CLOCK_MONOTONIC, &ts);
-    return TimePoint::from_nanoseconds(std::int64_t{ts.tv_sec} * 1'000'000'000 + ts.tv_nsec);
+using PollHandle = int;
+using PollEntry = pollfd;
+inline constexpr short poll_in = POLLIN, poll_out = POLLOUT;
+
+inline int poll_wait(PollEntry* entries, std::size_t count, int timeout) { return ::poll(entries, static_cast<nfds_t>(count), timeout); }
+
+/// Why an entry cannot be watched, if so.
+inline Error poll_refuses(PollEntry entry) {
+    if (entry.fd < 0) return Error::system(EBADF);  // poll(2) passes over it
+    if (poll_wait(&entry, 1, 0) < 0) return Error::system(errno);
+    return (entry.revents & POLLNVAL) != 0 ? Error::system(EBADF) : Error();
 }
 
-}  // namespace rejoin::inline v0_1
-#endif
+/// What any thread may ring to end a wait: a pipe, readable until `clear`.
+class Bell {
+public:
+    Bell() = default;
+    Bell(const Bell&) = delete;
+    ~Bell() {
+        for (int fd : ends_)
+            if (fd >= 0) ::close(fd);
+    }
+    Error open() {
+        if (::pipe(ends_) != 0) return Error::system(errno);
+        for (int fd : ends_) {
+            ::fcntl(fd, F_SETFL, O_NONBLOCK);
+            ::fcntl(fd, F_SETFD, FD_CLOEXEC);
+        }
+        return {};
+    }
+    int fd() const { return ends_[0]; }
+    void ring() {
+        const char one = 1;
+        [[maybe_unused]] const ssize_t n = ::write(ends_[1], &one, 1);  // fails only when it is full, and rings already
+    }
+    void clear() {
+        char rung[64];
+        while (::read(ends_[0], rung, sizeof rung) == sizeof rung) {
+        }
+    }
 
-// `Poller`: what a `Loop` asks of the system. Each system's file defines it whole, or is empty.
+private:
+    int ends_[2] = {-1, -1};
+};
+
+}  // namespace rejoin::inline v0_1::detail
+#endif
 
 #include <cstdint>
 
@@ -1524,7 +1605,124 @@ constexpr bool has(Ready set, Ready what) { return (static_cast<unsigned>(set) &
 
 }  // namespace rejoin::inline v0_1
 
-#if defined(__linux__)
+#if !defined(_WIN32) && !defined(__linux__) && !defined(REJOIN_POLL)
+#include <sys/event.h>
+#include <sys/types.h>
+
+namespace rejoin::inline v0_1 {
+
+/// The system under a `Loop` on macOS and the BSDs: readiness and one alarm (kqueue(2)), and one bell that any thread may ring: a pipe,
+/// since OpenBSD's kqueue has no events of the user's. One descriptor stands for all three.
+class Poller {
+public:
+    using Handle = int;
+    static constexpr Handle no_handle = -1;
+    static constexpr bool has_fd = true;
+    static constexpr int batch = 64;
+
+    Poller() : queue_(::kqueue()) {
+        if (queue_ < 0) {
+            error_ = Error::system(errno);
+            return;
+        }
+        ::fcntl(queue_, F_SETFD, FD_CLOEXEC);
+        error_ = bell_.open();
+        if (!error_) error_ = add(bell_.fd(), Ready::readable, &bell_).error();
+    }
+    Poller(const Poller&) = delete;
+    ~Poller() {
+        if (queue_ >= 0) ::close(queue_);
+    }
+
+    /// Why it could not be made, if so: out of descriptors or memory.
+    Error error() const { return error_; }
+    Handle fd() const { return queue_; }
+
+    /// Watches `fd`; `key`, not null, comes back from `wait`, for each direction by itself. While it is watched for nothing, errors and
+    /// hang-ups are not told either.
+    Result<void> add(Handle fd, Ready ready, void* key) { return modify(fd, ready, key); }
+    Result<void> modify(Handle fd, Ready ready, void* key) {
+        struct kevent changes[] = {event(fd, EVFILT_READ, flags(has(ready, Ready::readable)), key),
+                                   event(fd, EVFILT_WRITE, flags(has(ready, Ready::writable)), key)};
+        // Each of the two comes back at once with its own error (EV_RECEIPT), and what was ready stays where it is.
+        if (::kevent(queue_, changes, 2, changes, 2, nullptr) < 0) return Error::system(errno);
+        for (const auto& done : changes)
+            if (done.data != 0 && done.data != ENOENT) return Error::system(static_cast<int>(done.data));  // ENOENT: it was not watched
+        return {};
+    }
+    void remove(Handle fd) { static_cast<void>(modify(fd, Ready::none, nullptr)); }
+
+    /// Waits up to `timeout` milliseconds (-1: for ever). What is ready then is taken one by one: `take(i)` and `ready(i)` for `i` below
+    /// `ready_count()`; after the last, `alarmed` and `rung` are known.
+    void wait(int timeout) {
+        alarmed_ = rung_ = false;
+        timespec t{};
+        t.tv_sec = timeout / 1000;
+        t.tv_nsec = timeout % 1000 * 1'000'000L;
+        count_ = ::kevent(queue_, nullptr, 0, ready_, batch, timeout < 0 ? nullptr : &t);  // -1 when interrupted: nothing is ready
+    }
+    int ready_count() const { return count_; }
+    /// The key of what is ready, or null: the alarm, the bell, or something forgotten meanwhile.
+    void* take(int i) {
+        void* const key = key_of(ready_[i]);
+        if (ready_[i].filter == EVFILT_TIMER) {
+            alarmed_ = true;
+        } else if (key == &bell_) {
+            rung_ = true;
+            bell_.clear();
+        } else {
+            return key;
+        }
+        return nullptr;
+    }
+    Ready ready(int i) const { return ready_[i].filter == EVFILT_WRITE ? Ready::writable : Ready::readable; }
+    /// Forgets what was ready for `key` and has not been handled yet.
+    void forget(void* key) {
+        for (int i = 0; i < count_; ++i)
+            if (key_of(ready_[i]) == key) ready_[i].udata = {};
+    }
+
+    /// Whether the alarm went off.
+    bool alarmed() const { return alarmed_; }
+    /// Whether the bell was rung.
+    bool rung() const { return rung_; }
+    /// Sets the one alarm, in place of the one set before.
+    void set_alarm(TimePoint when) {
+        const Duration left = when - monotonic_now();
+        struct kevent alarm = event(0, EVFILT_TIMER, EV_ADD | EV_ONESHOT, nullptr);
+        alarm.fflags = NOTE_NSECONDS;
+        alarm.data = left.nanoseconds() > 0 ? left.nanoseconds() : 1;
+        ::kevent(queue_, &alarm, 1, nullptr, 0, nullptr);
+    }
+    /// Ends the wait under way, or the next one. From any thread.
+    void ring() { bell_.ring(); }
+
+private:
+    using Key = decltype(kevent::udata);  // a pointer, or on older NetBSD an integer
+    static void* key_of(const struct kevent& event) { return reinterpret_cast<void*>(event.udata); }
+    static constexpr int flags(bool on) { return (on ? EV_ADD : EV_DELETE) | EV_RECEIPT; }
+    static struct kevent event(int ident, decltype(kevent::filter) filter, int flags, void* key) {
+        struct kevent e {};
+        e.ident = static_cast<decltype(e.ident)>(ident);
+        e.filter = filter;
+        e.flags = static_cast<decltype(e.flags)>(flags);
+        e.udata = reinterpret_cast<Key>(key);
+        return e;
+    }
+
+    int queue_;
+    detail::Bell bell_;
+    int count_ = 0;
+    bool alarmed_ = false;
+    bool rung_ = false;
+    Error error_;
+    struct kevent ready_[batch];
+};
+
+}  // namespace rejoin::inline v0_1
+#endif
+
+#if defined(__linux__) && !defined(REJOIN_POLL)
 #include <errno.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -1538,6 +1736,8 @@ namespace rejoin::inline v0_1 {
 class Poller {
 public:
     using Handle = int;
+    static constexpr Handle no_handle = -1;
+    static constexpr bool has_fd = true;
     static constexpr int batch = 64;
 
     Poller() : epoll_(::epoll_create1(EPOLL_CLOEXEC)) {
@@ -1643,6 +1843,132 @@ private:
 }  // namespace rejoin::inline v0_1
 #endif
 
+#if defined(REJOIN_POLL)
+namespace rejoin::inline v0_1 {
+
+/// The system under a `Loop` where there is nothing better: poll(2), whose cost grows with what is watched, for some hundred descriptors.
+/// There is no one descriptor that stands for all, and the alarm is only as exact as a time-out in milliseconds.
+class Poller {
+public:
+    using Handle = detail::PollHandle;
+    static constexpr Handle no_handle = static_cast<Handle>(-1);
+    static constexpr bool has_fd = false;
+
+    Poller() {
+        error_ = bell_.open();
+        if (!error_) error_ = add(bell_.fd(), Ready::readable, &bell_).error();
+    }
+    Poller(const Poller&) = delete;
+
+    /// Why it could not be made, if so: out of descriptors or memory.
+    Error error() const { return error_; }
+
+    /// Watches `fd`; `key`, not null, comes back from `wait`.
+    Result<void> add(Handle fd, Ready ready, void* key) {
+        // Memory for all that can be ready is taken here, so that `wait` needs none.
+        const std::size_t n = entries_.size() + 1;
+        if (n > keys_capacity_) {
+            const std::size_t room = n < 8 ? 8 : 2 * n;
+            if (!keys_.reserve(room) || !ready_.reserve(room) || !entries_.reserve(room)) return Errc::out_of_memory;
+            keys_capacity_ = room;
+        }
+        detail::PollEntry entry{};
+        entry.fd = fd;
+        entry.events = events(ready);
+        if (const Error error = detail::poll_refuses(entry)) return error;
+        entries_.push(entry);
+        keys_.push(key);
+        return {};
+    }
+    Result<void> modify(Handle fd, Ready ready, void*) {
+        entries_[find(fd)].events = events(ready);
+        return {};
+    }
+    void remove(Handle fd) {
+        const std::size_t at = find(fd);
+        entries_[at] = entries_.back();
+        keys_[at] = keys_.back();
+        entries_.pop();
+        keys_.pop();
+    }
+
+    /// Waits up to `timeout` milliseconds (-1: for ever). What is ready then is taken one by one: `take(i)` and `ready(i)` for `i` below
+    /// `ready_count()`; after the last, `alarmed` and `rung` are known.
+    void wait(int timeout) {
+        rung_ = false;
+        ready_.clear();
+        if (alarm_ != TimePoint::never()) {
+            const std::int64_t ms = (alarm_ - monotonic_now() + Duration::nanoseconds(999'999)).milliseconds();
+            const int until = ms < 0 ? 0 : ms > INT32_MAX ? INT32_MAX : static_cast<int>(ms);
+            if (timeout < 0 || until < timeout) timeout = until;
+        }
+        int left = detail::poll_wait(entries_.data(), entries_.size(), timeout);
+        alarmed_ = alarm_ != TimePoint::never() && monotonic_now() >= alarm_;
+        if (alarmed_) alarm_ = TimePoint::never();
+        for (std::size_t i = 0; left > 0 && i < entries_.size(); ++i) {
+            const auto e = entries_[i].revents;
+            if (e == 0) continue;
+            --left;
+            const bool failed = (e & ~(detail::poll_in | detail::poll_out)) != 0;
+            ready_.push({keys_[i], failed ? Ready::both
+                                          : ((e & detail::poll_in) != 0 ? Ready::readable : Ready::none) |
+                                                ((e & detail::poll_out) != 0 ? Ready::writable : Ready::none)});
+        }
+    }
+    int ready_count() const { return static_cast<int>(ready_.size()); }
+    /// The key of what is ready, or null: the bell, or something forgotten meanwhile.
+    void* take(int i) {
+        void* const key = ready_[static_cast<std::size_t>(i)].key;
+        if (key != &bell_) return key;
+        rung_ = true;
+        bell_.clear();
+        return nullptr;
+    }
+    Ready ready(int i) const { return ready_[static_cast<std::size_t>(i)].ready; }
+    /// Forgets what was ready for `key` and has not been handled yet.
+    void forget(void* key) {
+        for (auto& one : ready_)
+            if (one.key == key) one.key = nullptr;
+    }
+
+    /// Whether the alarm went off.
+    bool alarmed() const { return alarmed_; }
+    /// Whether the bell was rung.
+    bool rung() const { return rung_; }
+    /// Sets the one alarm, in place of the one set before.
+    void set_alarm(TimePoint when) { alarm_ = when; }
+    /// Ends the wait under way, or the next one. From any thread.
+    void ring() { bell_.ring(); }
+
+private:
+    struct Event {
+        void* key;
+        Ready ready;
+    };
+    static short events(Ready ready) {
+        return static_cast<short>((has(ready, Ready::readable) ? detail::poll_in : 0) |
+                                  (has(ready, Ready::writable) ? detail::poll_out : 0));
+    }
+    std::size_t find(Handle fd) const {
+        std::size_t i = 0;
+        while (entries_[i].fd != fd) ++i;
+        return i;
+    }
+
+    detail::Bell bell_;
+    Array<detail::PollEntry> entries_;
+    Array<void*> keys_;  // of the entries
+    Array<Event> ready_;
+    std::size_t keys_capacity_ = 0;
+    TimePoint alarm_ = TimePoint::never();
+    bool alarmed_ = false;
+    bool rung_ = false;
+    Error error_;
+};
+
+}  // namespace rejoin::inline v0_1
+#endif
+
 // `Mutex`, `Lock`, `start_thread`: all that the library knows of threads. Name resolution and `Loop::post` are their users.
 
 #if !defined(_WIN32)
@@ -1682,7 +2008,7 @@ inline Result<void> start_thread(void* (*body)(void*), void* argument) {
     if (const int error = ::pthread_attr_init(&attributes); error != 0) return Error::system(error);
     ::pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     sigset_t all, before;
-    ::sigfillset(&all);
+    sigfillset(&all);  // a macro, on macOS
     ::pthread_sigmask(SIG_SETMASK, &all, &before);
     pthread_t thread;
     const int error = ::pthread_create(&thread, &attributes, body, argument);
@@ -1867,11 +2193,14 @@ public:
     }
 
     /// One descriptor that is readable whenever `run_once(Duration())` has something to do, timers and posted calls included: add it to
-    /// an epoll, poll, libuv, asio or Qt loop, and call `run_once(Duration())` when it is. (On Windows there is no such descriptor.)
-    Poller::Handle fd() {
+    /// an epoll, poll, libuv, asio or Qt loop, and call `run_once(Duration())` when it is. Not where poll(2) is all there is: on Windows
+    /// and with REJOIN_POLL there is no such descriptor, and the other loop calls `run_once(Duration())` from time to time.
+    template <class P = Poller>
+    typename P::Handle fd() {
+        static_assert(P::has_fd, "here no descriptor stands for the loop: call run_once(Duration()) from time to time");
         embedded_ = true;
         if (!deferred_.empty()) poller_.ring();
-        return poller_.fd();
+        return static_cast<P&>(poller_).fd();
     }
 
     /// The time of the present turn: read from the clock once, when first asked for.
@@ -1914,15 +2243,15 @@ public:
         }
         /// Watches for something else from now on; no system call when it is the same.
         void change(Ready ready) {
-            if (fd_ == -1 || ready == ready_) return;
+            if (fd_ == Poller::no_handle || ready == ready_) return;
             ready_ = ready;
             loop_.poller_.modify(fd_, ready, this);
         }
         void stop() {
-            if (fd_ == -1) return;
+            if (fd_ == Poller::no_handle) return;
             loop_.poller_.remove(fd_);
             loop_.poller_.forget(this);
-            fd_ = -1;
+            fd_ = Poller::no_handle;
         }
         Loop& loop() const { return loop_; }
 
@@ -1930,7 +2259,7 @@ public:
         friend class Loop;
         Loop& loop_;
         Delegate<void(Ready)> on_ready_;
-        Poller::Handle fd_ = -1;
+        Poller::Handle fd_ = Poller::no_handle;
         Ready ready_ = Ready::none;
     };
 
@@ -2917,6 +3246,38 @@ inline NetlinkRequest route_query(const IpAddress& destination, std::uint32_t se
 
 namespace rejoin::inline v0_1 {
 
+/// Whether a route leads over a link that is dead: without carrier the systems keep the route, and the packets die.
+inline bool leads_nowhere(const Route& route, const NetworkState& in) {
+    const Interface* const by = in.find_interface(route.interface_index);
+    return by != nullptr && !by->running();
+}
+
+/// Takes over the routes that a system says it takes. Just after a link has died, a route over it may be the answer although there is
+/// another way: it is not believed at once, so that connectivity is not said to be lost and regained. Pure.
+class RouteDoubt {
+public:
+    /// For so long a route that leads nowhere is not believed.
+    static constexpr Duration patience = Duration::milliseconds(10);
+
+    /// Makes `answer` the state's route for a family (none, where it leads nowhere), and returns true; or false while it is not believed:
+    /// ask again after `patience`.
+    [[gnu::cold]] bool take(const Route& answer, Family family, TimePoint now, NetworkState& state) {
+        TimePoint& dead_since = dead_since_[family == Family::v6];
+        const bool dead = leads_nowhere(answer, state);
+        if (!dead || dead_since == TimePoint::never()) dead_since = dead ? now : TimePoint::never();
+        if (dead && now - dead_since < patience) return false;
+        state.route_for(family) = dead ? Route() : answer;
+        return true;
+    }
+
+private:
+    TimePoint dead_since_[2] = {TimePoint::never(), TimePoint::never()};
+};
+
+}  // namespace rejoin::inline v0_1
+
+namespace rejoin::inline v0_1 {
+
 /// Sees from two clocks that the host was asleep: one stands still meanwhile, and the other goes on. Pure.
 class WakeDetector {
 public:
@@ -3131,7 +3492,7 @@ public:
     Result<Route> route_to(const IpAddress& destination, const IpAddress& source = {}, std::uint32_t mark = 0) {
         if (source.family != Family::none && source.family != destination.family) return Errc::invalid_argument;
         auto route = ask_route(destination, source, mark);
-        if (route && leads_nowhere(*route)) return Route();
+        if (route && leads_nowhere(*route, state())) return Route();
         return route;
     }
 
@@ -3139,9 +3500,6 @@ private:
     // The kernel tells of a link or an address before it has taken the routes away, and is silent about those: so look again, in case it
     // was not through at once, nor soon.
     static constexpr Duration look_again[] = {Duration::milliseconds(1), Duration::milliseconds(10), Duration::milliseconds(100)};
-    // And until then a route over a link that has just died may be the answer although there is another way: for so long it is not
-    // believed, so that connectivity is not said to be lost and regained at once.
-    static constexpr Duration disbelief = Duration::milliseconds(10);
     // However often messages are lost, everything is read again only so often.
     static constexpr Duration between_readings = Duration::milliseconds(100);
     // Datagrams that are read before the loop gets its turn.
@@ -3234,17 +3592,12 @@ private:
         bool doubtful = false;
         for (Family family : {Family::v4, Family::v6}) {
             const auto answer = ask_route(family == Family::v4 ? internet_v4 : internet_v6);
-            TimePoint& dead_since = dead_since_[family == Family::v6];
-            const bool dead = answer && leads_nowhere(*answer);
-            if (!dead || dead_since == TimePoint::never()) dead_since = dead ? now : TimePoint::never();
-            const bool believed = answer && (!dead || now - dead_since >= disbelief);
-            doubtful = doubtful || !believed;
-            if (believed) is->route_for(family) = dead ? Route() : *answer;
+            doubtful = !(answer && doubt_.take(*answer, family, now, *is)) || doubtful;
         }
         if (!lost_ && looks_ < sizeof look_again / sizeof look_again[0])
             timer_.after(look_again[looks_++]);
         else if (!lost_ && doubtful)
-            timer_.after(disbelief);
+            timer_.after(RouteDoubt::patience);
         feed_.publish();
     }
 
@@ -3264,11 +3617,6 @@ private:
         });
         if (!asked) return asked.error();
         return route;
-    }
-    // Without carrier Linux keeps the route, and the packets die.
-    bool leads_nowhere(const Route& route) const {
-        const Interface* by = state().find_interface(route.interface_index);
-        return by != nullptr && !by->running();
     }
 
     void give_up(Error error) {
@@ -3330,7 +3678,7 @@ private:
     WakeWatch wake_;
     Error error_;
     TimePoint next_reading_;
-    TimePoint dead_since_[2] = {TimePoint::never(), TimePoint::never()};  // when a family's route was first seen to lead nowhere
+    RouteDoubt doubt_;
     std::uint32_t sequence_ = 0;
     std::uint8_t looks_ = sizeof look_again / sizeof look_again[0];  // none is due
     bool touched_ = false;                                           // a message said that routes changed
@@ -3516,6 +3864,513 @@ inline void mark_proc_addresses(NetworkState&) {}
 }  // namespace rejoin::inline v0_1
 #endif
 
+#include <bit>
+
+#include <cstdint>
+#include <span>
+
+namespace rejoin::inline v0_1 {
+
+/// Routing sockets (route(4)) of macOS, FreeBSD, NetBSD and OpenBSD: the numbers that all of them share, named as their headers name
+/// them, but in small letters, which no header defines as macros.
+namespace rtsock {
+
+// rtm_type
+inline constexpr std::uint8_t rtm_add = 1, rtm_delete = 2, rtm_change = 3, rtm_get = 4;
+// rtm_addrs, and the order in which the addresses follow a header
+inline constexpr std::uint32_t rta_dst = 0x1, rta_netmask = 0x4, rta_ifp = 0x10;
+inline constexpr std::size_t rtax_dst = 0, rtax_gateway = 1, rtax_netmask = 2, rtax_ifp = 4, rtax_ifa = 5;
+// rtm_flags
+inline constexpr std::uint32_t rtf_up = 0x1, rtf_gateway = 0x2, rtf_host = 0x4, rtf_reject = 0x8, rtf_blackhole = 0x1000;
+// ifm_flags
+inline constexpr std::uint32_t iff_up = 0x1, iff_loopback = 0x8, iff_running = 0x40;
+// families: that of IPv6 is each system's own
+inline constexpr std::uint8_t af_inet = 2, af_link = 18;
+// ifan_what
+inline constexpr std::uint16_t ifan_departure = 1;
+// flags of an IPv6 address (netinet6/in6_var.h)
+inline constexpr std::uint32_t in6_iff_tentative = 0x02, in6_iff_duplicated = 0x04, in6_iff_detached = 0x08, in6_iff_deprecated = 0x10,
+                               in6_iff_temporary = 0x80;
+// and NetBSD's of an IPv4 address (netinet/in_var.h)
+inline constexpr std::uint32_t in_iff_tentative = 0x01, in_iff_duplicated = 0x02, in_iff_detached = 0x04, in_iff_trytentative = 0x08;
+
+}  // namespace rtsock
+
+/// Where the fields of one type of message stand: offsets in bytes. 0 is a field that it does not have.
+struct RouteMessageLayout {
+    enum class What : std::uint8_t {
+        change,        ///< of a route
+        answer,        ///< to RTM_GET
+        interface_,    ///< as it is
+        address,       ///< as it is
+        address_gone,  ///<
+        announcement,  ///< an interface came or went
+        overrun,       ///< messages were lost
+    };
+    std::uint8_t type;
+    What what;
+    std::uint8_t header;             ///< size; the least one, where the message says it itself
+    std::uint8_t header_length = 0;  ///< u16: the size of the header
+    std::uint8_t addrs = 0;          ///< u32: which addresses follow the header
+    std::uint8_t flags = 0;          ///< u32
+    std::uint8_t index = 0;          ///< u16: of the interface
+    std::uint8_t error = 0;          ///< u32: errno
+    std::uint8_t process = 0;        ///< u32: who asked, and
+    std::uint8_t sequence = 0;       ///< u32: what he called it
+    std::uint8_t table = 0;          ///< u16: the routing table
+    std::uint8_t data = 0;           ///< u16: the offset of if_data, to which `link_state` is then relative
+    std::uint8_t link_state = 0;
+    std::uint8_t link_state_size = 1;
+    std::uint8_t name = 0;           ///< 16 bytes
+    std::uint8_t announced = 0;      ///< u16: whether it came or went
+    std::uint8_t address_flags = 0;  ///< u32: in6_iff_, in_iff_
+};
+
+/// One system's form of the messages: all that a decoder has to know of it.
+struct RouteDialect {
+    std::uint8_t version;       ///< RTM_VERSION
+    std::uint8_t af_inet6;      ///<
+    std::uint8_t alignment;     ///< of the addresses behind a header
+    std::uint8_t link_up;       ///< link states from here on are up, 0 is not known, and the others are down
+    std::uint32_t rtf_ifscope;  ///< the flag of a route that counts only for what is bound to its interface; 0: there are none
+    bool in_iff;                ///< addresses come with their flags, those of IPv4 too
+    bool embeds_scope;          ///< requests have the scope of a link-local address inside it
+    bool makes_noise;           ///< some interfaces are the system's own: `noise_interface`
+    std::span<const RouteMessageLayout> messages;
+};
+
+namespace detail {
+
+using RouteWhat = RouteMessageLayout::What;
+
+// rt_msghdr
+constexpr RouteMessageLayout bsd_route(std::uint8_t type, RouteWhat what, std::uint8_t header) {
+    return {.type = type, .what = what, .header = header, .addrs = 12, .flags = 8, .index = 4, .error = 24, .process = 16, .sequence = 20};
+}
+constexpr RouteMessageLayout openbsd_route(std::uint8_t type, RouteWhat what) {
+    return {.type = type,
+            .what = what,
+            .header = 0x60,
+            .header_length = 4,
+            .addrs = 12,
+            .flags = 16,
+            .index = 6,
+            .error = 32,
+            .process = 24,
+            .sequence = 28,
+            .table = 8};
+}
+// ifa_msghdr
+constexpr RouteMessageLayout bsd_address(std::uint8_t type, RouteWhat what, std::uint8_t header = 20, std::uint8_t index = 12,
+                                         std::uint8_t header_length = 0) {
+    return {.type = type, .what = what, .header = header, .header_length = header_length, .addrs = 4, .flags = 8, .index = index};
+}
+constexpr RouteMessageLayout netbsd_address(std::uint8_t type, RouteWhat what) {
+    return {.type = type, .what = what, .header = 0x20, .addrs = 12, .flags = 8, .index = 4, .address_flags = 20};
+}
+constexpr RouteMessageLayout openbsd_address(std::uint8_t type, RouteWhat what) {
+    return {.type = type, .what = what, .header = 0x18, .header_length = 4, .addrs = 12, .flags = 16, .index = 6};
+}
+
+// What is not in these lists is passed over. Left out on purpose: RTM_MISS, of which macOS sends storms; RTM_LOSING, which is one
+// connection's suspicion and changes nothing; RTM_REDIRECT, which is about a single host; RTM_RESOLVE and the link-layer ones, which are
+// about neighbours; multicast groups; NetBSD's old forms of RTM_IFINFO, which come beside the new one.
+inline constexpr RouteMessageLayout macos_messages[] = {
+    bsd_route(rtsock::rtm_add, RouteWhat::change, 0x5c),
+    bsd_route(rtsock::rtm_delete, RouteWhat::change, 0x5c),
+    bsd_route(rtsock::rtm_change, RouteWhat::change, 0x5c),
+    bsd_route(rtsock::rtm_get, RouteWhat::answer, 0x5c),
+    bsd_address(0xc, RouteWhat::address),
+    bsd_address(0xd, RouteWhat::address_gone),
+    {.type = 0xe, .what = RouteWhat::interface_, .header = 0x70, .addrs = 4, .flags = 8, .index = 12},
+    {.type = 0x12, .what = RouteWhat::interface_, .header = 0xa0, .addrs = 4, .flags = 8, .index = 12},  // RTM_IFINFO2
+};
+
+template <std::uint8_t RouteHeader>
+inline constexpr RouteMessageLayout freebsd_messages[] = {
+    bsd_route(rtsock::rtm_add, RouteWhat::change, RouteHeader),
+    bsd_route(rtsock::rtm_delete, RouteWhat::change, RouteHeader),
+    bsd_route(rtsock::rtm_change, RouteWhat::change, RouteHeader),
+    bsd_route(rtsock::rtm_get, RouteWhat::answer, RouteHeader),
+    bsd_address(0xc, RouteWhat::address),
+    bsd_address(0xd, RouteWhat::address_gone),
+    {.type = 0xe, .what = RouteWhat::interface_, .header = 0xa8, .addrs = 4, .flags = 8, .index = 12, .link_state = 20},
+    {.type = 0x11, .what = RouteWhat::announcement, .header = 0x18, .index = 4, .name = 6, .announced = 22},
+};
+// if_msghdrl and ifa_msghdrl: NET_RT_IFLISTL alone has them, under the same types and version.
+inline constexpr RouteMessageLayout freebsd_list_messages[] = {
+    bsd_address(0xc, RouteWhat::address, 24, 12, 16),
+    {.type = 0xe,
+     .what = RouteWhat::interface_,
+     .header = 24,
+     .header_length = 16,
+     .addrs = 4,
+     .flags = 8,
+     .index = 12,
+     .data = 18,
+     .link_state = 4},
+};
+
+inline constexpr RouteMessageLayout netbsd_messages[] = {
+    bsd_route(rtsock::rtm_add, RouteWhat::change, 0x78),
+    bsd_route(rtsock::rtm_delete, RouteWhat::change, 0x78),
+    bsd_route(rtsock::rtm_change, RouteWhat::change, 0x78),
+    bsd_route(rtsock::rtm_get, RouteWhat::answer, 0x78),
+    bsd_address(0xc, RouteWhat::address, 0x18, 16),  // before NetBSD 8
+    bsd_address(0xd, RouteWhat::address_gone, 0x18, 16),
+    {.type = 0x10, .what = RouteWhat::announcement, .header = 0x18, .index = 4, .name = 6, .announced = 22},
+    {.type = 0x14,
+     .what = RouteWhat::interface_,
+     .header = 0x98,
+     .addrs = 4,
+     .flags = 8,
+     .index = 12,
+     .link_state = 20,
+     .link_state_size = 4},
+    netbsd_address(0x16, RouteWhat::address),
+    netbsd_address(0x17, RouteWhat::address_gone),
+    netbsd_address(0x18, RouteWhat::address),  // RTM_CHGADDR
+};
+
+inline constexpr RouteMessageLayout openbsd_messages[] = {
+    openbsd_route(rtsock::rtm_add, RouteWhat::change),
+    openbsd_route(rtsock::rtm_delete, RouteWhat::change),
+    openbsd_route(rtsock::rtm_change, RouteWhat::change),
+    openbsd_route(rtsock::rtm_get, RouteWhat::answer),
+    openbsd_address(0xc, RouteWhat::address),
+    openbsd_address(0xd, RouteWhat::address_gone),
+    {.type = 0xe, .what = RouteWhat::interface_, .header = 28, .header_length = 4, .addrs = 12, .flags = 16, .index = 6, .link_state = 27},
+    {.type = 0xf, .what = RouteWhat::announcement, .header = 0x1a, .header_length = 4, .index = 6, .name = 10, .announced = 8},
+    {.type = 0x10, .what = RouteWhat::overrun, .header = 4},
+    openbsd_address(0x14, RouteWhat::address),  // RTM_CHGADDRATTR
+};
+
+}  // namespace detail
+
+/// The forms. FreeBSD's and OpenBSD's depend on the *kernel's* `long`, which `_32` says is one of four bytes; `freebsd_list` is that of
+/// its sysctl NET_RT_IFLISTL.
+namespace route_dialect {
+
+inline constexpr RouteDialect macos{5, 30, 4, 1, 0x1000000, false, true, true, detail::macos_messages};
+inline constexpr RouteDialect freebsd{5, 28, 8, 2, 0, false, false, false, detail::freebsd_messages<0x98>};
+inline constexpr RouteDialect freebsd_32{5, 28, 4, 2, 0, false, false, false, detail::freebsd_messages<0x5c>};
+inline constexpr RouteDialect freebsd_list{5, 28, 8, 2, 0, false, false, false, detail::freebsd_list_messages};
+inline constexpr RouteDialect freebsd_list_32{5, 28, 4, 2, 0, false, false, false, detail::freebsd_list_messages};
+inline constexpr RouteDialect netbsd{4, 24, 8, 2, 0, true, true, false, detail::netbsd_messages};
+inline constexpr RouteDialect openbsd{5, 24, 8, 4, 0, false, true, false, detail::openbsd_messages};
+inline constexpr RouteDialect openbsd_32{5, 24, 4, 4, 0, false, true, false, detail::openbsd_messages};
+
+}  // namespace route_dialect
+
+}  // namespace rejoin::inline v0_1
+
+namespace rejoin::inline v0_1 {
+
+/// What one message of a routing socket says. Of the parts, `kind` says which one is filled.
+struct RouteUpdate {
+    enum class Kind : std::uint8_t {
+        interface_is,    ///< `interface_`: all that is known of it, but for the name, which only some messages have
+        interface_gone,  ///< `interface_`
+        address_is,      ///< `address`; without `flags_told`, whether it is being checked, a duplicate and so on must be asked for
+        address_gone,    ///< `address`
+        routes_touched,  ///< a route to all or most of the world came, went or changed: ask again
+        route_is,        ///< `route`: the answer to RTM_GET, to whoever asked
+        overrun,         ///< more happened than is told: messages were lost, or an interface came. Read everything again
+    };
+    Kind kind = Kind::overrun;
+    bool flags_told = false;
+    std::uint32_t process = 0;   ///< of an answer: the id of the process that asked, and
+    std::uint32_t sequence = 0;  ///< what it called the question
+    Interface interface_;
+    InterfaceAddress address;
+    Route route;
+};
+
+/// Whether macOS keeps an interface of this name for its own ends: Wi-Fi's side channels (awdl, llw, ap), tunnels (utun, ipsec, gif,
+/// stf), and the links to its own coprocessors and to hosts on USB (anpi, XHC). A VPN's utun counts when a route leads over it, which is
+/// for the state to say.
+inline bool noise_interface(TextView name) {
+    static constexpr TextView kinds[] = {"awdl", "llw", "ap", "utun", "ipsec", "gif", "stf", "anpi", "XHC"};
+    for (TextView kind : kinds) {
+        const std::size_t size = kind.size();
+        // Followed by a number, or nothing: "ap1", not "apple0".
+        if (name.size() >= size && TextView(name.data(), size) == kind && (name.size() == size || name[size] <= '9')) return true;
+    }
+    return false;
+}
+
+/// Takes over what the system says of an address's check and age: in6_iff_ flags, and in_iff_ ones for IPv4, where `dialect` has them.
+inline void set_address_flags(const RouteDialect& dialect, std::uint32_t flags, InterfaceAddress& to) {
+    using namespace rtsock;
+    if (to.ip.family == Family::v4) {
+        if (!dialect.in_iff) return;
+        to.duplicate = (flags & in_iff_duplicated) != 0;
+        to.tentative = !to.duplicate && (flags & (in_iff_tentative | in_iff_trytentative | in_iff_detached)) != 0;
+        return;
+    }
+    // NetBSD detaches the addresses of a link without carrier, and checks them anew before they may be used again. What the others call
+    // detached may be used.
+    const std::uint32_t unchecked = dialect.in_iff ? in6_iff_tentative | in6_iff_detached : in6_iff_tentative;
+    to.duplicate = (flags & in6_iff_duplicated) != 0;
+    to.tentative = !to.duplicate && (flags & unchecked) != 0;
+    to.deprecated = (flags & in6_iff_deprecated) != 0;
+    to.temporary = (flags & in6_iff_temporary) != 0;
+}
+
+namespace detail {
+
+/// The addresses behind a header, as far as anybody wants them. The first six have the same numbers in all dialects.
+struct RouteAddresses {
+    Bytes at[6];
+    bool has_mask = false;
+};
+
+inline bool split_addresses(const RouteDialect& dialect, Bytes body, std::uint32_t which, RouteAddresses& to) {
+    to.has_mask = (which & rtsock::rta_netmask) != 0;
+    for (std::size_t i = 0; i < 6; ++i) {
+        if ((which >> i & 1) == 0) continue;
+        if (body.empty()) return false;
+        const auto size = static_cast<std::size_t>(body[0]);  // sa_len
+        if (size > body.size()) return false;
+        to.at[i] = body.first(size);
+        const std::size_t unit = dialect.alignment;
+        const std::size_t next = size == 0 ? unit : (size + unit - 1) / unit * unit;
+        body = body.subspan(next < body.size() ? next : body.size());
+    }
+    return true;
+}
+
+inline Family family_of(const RouteDialect& dialect, Bytes address) {
+    if (address.size() < 2) return Family::none;
+    const auto family = static_cast<std::uint8_t>(address[1]);
+    return family == rtsock::af_inet ? Family::v4 : family == dialect.af_inet6 ? Family::v6 : Family::none;
+}
+
+/// sockaddr_in or sockaddr_in6; any other, or one cut short, is of family `none`. A link-local one has its scope inside (the kernel's
+/// own form), or beside it, or takes that of the interface it is told of.
+inline IpAddress route_address(const RouteDialect& dialect, Bytes address, std::endian order, std::uint32_t interface_index) {
+    IpAddress ip;
+    const Family family = family_of(dialect, address);
+    const std::size_t at = family == Family::v4 ? 4 : 8, size = family == Family::v4 ? 4 : 16;
+    if (family == Family::none || address.size() < at + size) return ip;
+    std::memcpy(ip.bytes, address.data() + at, size);
+    ip.family = family;
+    if (family == Family::v4 || !ip.is_link_local()) return ip;
+    ip.scope = static_cast<std::uint32_t>(ip.bytes[2] << 8 | ip.bytes[3]);
+    ip.bytes[2] = ip.bytes[3] = 0;
+    if (ip.scope == 0 && address.size() >= 28) ip.scope = load<std::uint32_t>(address.data() + 24, order);
+    if (ip.scope == 0) ip.scope = interface_index;
+    return ip;
+}
+
+/// The leading ones of a mask, which ends where only zeros follow, and whose family, often missing, is that of what it masks.
+inline std::uint8_t prefix_length(const RouteAddresses& addresses, Family family) {
+    const std::size_t at = family == Family::v4 ? 4 : 8, size = family == Family::v4 ? 4 : 16;
+    if (!addresses.has_mask) return static_cast<std::uint8_t>(size * 8);
+    const Bytes mask = addresses.at[rtsock::rtax_netmask];
+    std::size_t ones = 0;
+    for (std::size_t i = at; i < at + size && i < mask.size() && ones == (i - at) * 8; ++i)
+        ones += static_cast<std::size_t>(std::countl_one(static_cast<std::uint8_t>(mask[i])));
+    return static_cast<std::uint8_t>(ones);
+}
+
+inline void set_name(const RouteDialect& dialect, TextView name, Interface& to) {
+    to.name = Text<15>(name);
+    to.noise = dialect.makes_noise && noise_interface(name);
+}
+
+/// What RTAX_IFP says: sockaddr_dl, the same everywhere. False when the name does not fit into it.
+inline bool decode_link_address(const RouteDialect& dialect, Bytes link, std::endian order, Interface& to) {
+    if (link.size() < 8 || static_cast<std::uint8_t>(link[1]) != rtsock::af_link) return true;
+    if (to.index == 0) to.index = load<std::uint16_t>(link.data() + 2, order);
+    const auto size = static_cast<std::size_t>(link[5]);
+    if (size > link.size() - 8) return false;
+    if (size != 0) set_name(dialect, {reinterpret_cast<const char*>(link.data()) + 8, size}, to);
+    return true;
+}
+
+inline bool carrier(const RouteDialect& dialect, const RouteMessageLayout& layout, Bytes message, std::endian order, std::uint32_t flags) {
+    std::size_t at = layout.link_state;
+    if (layout.data != 0) at += load<std::uint16_t>(message.data() + layout.data, order);
+    std::uint32_t state = 0;
+    if (at != 0 && at + layout.link_state_size <= message.size())
+        state = layout.link_state_size == 1 ? static_cast<std::uint8_t>(message[at]) : load<std::uint32_t>(message.data() + at, order);
+    // Where a driver does not know of carriers, or the system does not tell, it is at least working or not.
+    return state == 0 ? (flags & rtsock::iff_running) != 0 : state >= dialect.link_up;
+}
+
+/// Whether a route is wide enough to matter: to all of the world, or to the halves to sixteenths that private networks lay over it.
+inline bool is_broad(const RouteDialect& dialect, std::uint32_t flags, const RouteAddresses& addresses) {
+    if ((flags & rtsock::rtf_host) != 0 || (flags & dialect.rtf_ifscope) != 0) return false;
+    const Bytes to = addresses.at[rtsock::rtax_dst];
+    const Family family = family_of(dialect, to);
+    if (family == Family::none) return to.size() < 2;  // of another protocol, or "default" in the shortest form
+    return prefix_length(addresses, family) <= 4;
+}
+
+/// Fills `update` from a message whose header is whole. False: malformed; `wanted` says whether it concerns us.
+inline bool decode_message(const RouteDialect& dialect, const RouteMessageLayout& layout, Bytes message, Bytes body, std::endian order,
+                           RouteUpdate& update, bool& wanted) {
+    using namespace rtsock;
+    using Kind = RouteUpdate::Kind;
+    const auto u32 = [&](std::uint8_t at) { return at == 0 ? 0 : load<std::uint32_t>(message.data() + at, order); };
+    const std::uint32_t flags = u32(layout.flags);
+    const std::uint32_t index = layout.index == 0 ? 0 : load<std::uint16_t>(message.data() + layout.index, order);
+    RouteAddresses addresses;
+    if (layout.addrs != 0 && !split_addresses(dialect, body, u32(layout.addrs), addresses)) return false;
+    Interface& interface_ = update.interface_;
+    interface_.index = index;
+    wanted = true;
+    switch (layout.what) {
+        case RouteWhat::change:
+            update.kind = Kind::routes_touched;
+            wanted = u32(layout.error) == 0 && is_broad(dialect, flags, addresses);
+            return true;
+        case RouteWhat::answer:
+            update.kind = Kind::route_is;
+            update.process = u32(layout.process);
+            update.sequence = u32(layout.sequence);
+            if (!decode_link_address(dialect, addresses.at[rtax_ifp], order, interface_)) return false;
+            if (u32(layout.error) != 0 || (flags & (rtf_up | rtf_reject | rtf_blackhole)) != rtf_up) return true;
+            update.route.present = true;
+            update.route.interface_index = interface_.index;
+            if ((flags & rtf_gateway) != 0)
+                update.route.gateway = route_address(dialect, addresses.at[rtax_gateway], order, interface_.index);
+            update.route.source = route_address(dialect, addresses.at[rtax_ifa], order, interface_.index);
+            return true;
+        case RouteWhat::interface_:
+            update.kind = Kind::interface_is;
+            interface_.up = (flags & iff_up) != 0;
+            interface_.loopback = (flags & iff_loopback) != 0;
+            interface_.carrier = carrier(dialect, layout, message, order, flags);
+            if (!decode_link_address(dialect, addresses.at[rtax_ifp], order, interface_)) return false;
+            wanted = interface_.index != 0;
+            return true;
+        case RouteWhat::address:
+        case RouteWhat::address_gone: {
+            update.kind = layout.what == RouteWhat::address ? Kind::address_is : Kind::address_gone;
+            InterfaceAddress& address = update.address;
+            address.interface_index = index;
+            address.ip = route_address(dialect, addresses.at[rtax_ifa], order, index);
+            address.prefix_length = prefix_length(addresses, address.ip.family);
+            update.flags_told = layout.address_flags != 0;
+            if (update.flags_told) set_address_flags(dialect, u32(layout.address_flags), address);
+            wanted = index != 0 && address.ip.family != Family::none;
+            return true;
+        }
+        case RouteWhat::announcement: {
+            const bool gone = load<std::uint16_t>(message.data() + layout.announced, order) == ifan_departure;
+            update.kind = gone ? Kind::interface_gone : Kind::overrun;  // of one that came, only the name is told
+            std::size_t size = 0;
+            const auto* name = reinterpret_cast<const char*>(message.data()) + layout.name;
+            while (size < 16 && name[size] != 0) ++size;
+            set_name(dialect, {name, size}, interface_);
+            return true;
+        }
+        case RouteWhat::overrun:
+            update.kind = Kind::overrun;
+            return true;
+    }
+    return true;
+}
+
+/// Takes messages from the front of `bytes` up to and with the next one that concerns us: true, and `update` is what it says. False when
+/// there is none.
+inline Result<bool> next_update(const RouteDialect& dialect, Bytes& bytes, std::endian order, RouteUpdate& update) {
+    while (!bytes.empty()) {
+        if (bytes.size() < 4) return Errc::malformed;
+        const std::size_t size = load<std::uint16_t>(bytes.data(), order);
+        if (size < 4 || size > bytes.size()) return Errc::malformed;
+        const Bytes message = bytes.first(size);
+        bytes = bytes.subspan(size);
+        if (static_cast<std::uint8_t>(message[2]) != dialect.version) continue;
+        const RouteMessageLayout* layout = nullptr;
+        for (const RouteMessageLayout& known : dialect.messages)
+            if (known.type == static_cast<std::uint8_t>(message[3])) layout = &known;
+        if (layout == nullptr) continue;
+        std::size_t header = layout->header;
+        if (size < header) return Errc::malformed;
+        if (layout->header_length != 0) {
+            const std::size_t said = load<std::uint16_t>(message.data() + layout->header_length, order);
+            if (said < header || said > size) return Errc::malformed;
+            header = said;
+        }
+        update = {};
+        bool wanted = false;
+        if (!decode_message(dialect, *layout, message.first(header), message.subspan(header), order, update, wanted))
+            return Errc::malformed;
+        if (wanted) return true;
+    }
+    return false;
+}
+
+}  // namespace detail
+
+/// Reads every message of `bytes`, whose numbers are in `order` (the kernel's own), as one read from a routing socket or a whole list of
+/// the sysctl CTL_NET.PF_ROUTE gives them, and calls `sink(const RouteUpdate&)` for each that concerns us. Skipped are: messages of other
+/// versions and types, requests that failed, routes with a prefix longer than 4 bits or of one interface alone, and addresses of other
+/// families. `malformed`: a message or address is shorter than it must be, or longer than what holds it; what stood before has been
+/// delivered. Reads nothing outside `bytes`.
+template <class Sink>
+Result<void> decode_route_messages(const RouteDialect& dialect, Bytes bytes, std::endian order, Sink&& sink) {
+    for (RouteUpdate update;;) {
+        auto more = detail::next_update(dialect, bytes, order, update);
+        if (!more) return more.error();
+        if (!*more) return {};
+        sink(static_cast<const RouteUpdate&>(update));
+    }
+}
+
+/// A request to the kernel, ready to be written to a routing socket.
+struct RouteRequest {
+    std::byte data[224] = {};
+    std::size_t size = 0;
+    Bytes bytes() const { return {data, size}; }
+};
+
+/// Asks which route the kernel would take to `destination`, of either family (RTM_GET, as `route get` does). It answers with one
+/// `route_is`, or refuses the request with the error that a connection would get. `table` counts only on OpenBSD. A dialect of lists has no
+/// requests: the request is then empty.
+inline RouteRequest route_query(const RouteDialect& dialect, const IpAddress& destination, std::uint32_t sequence, std::endian order,
+                                std::uint16_t table = 0) {
+    using namespace rtsock;
+    RouteRequest request;
+    const RouteMessageLayout* layout = nullptr;
+    for (const RouteMessageLayout& known : dialect.messages)
+        if (known.type == rtm_get) layout = &known;
+    if (layout == nullptr) return request;
+    const auto put = [&](std::size_t at, auto value) {
+        for (std::size_t i = 0; i < sizeof value; ++i)
+            request.data[at + i] = static_cast<std::byte>(value >> 8 * (order == std::endian::big ? sizeof value - 1 - i : i));
+    };
+    const auto advance = [&](std::size_t size) { request.size += (size + dialect.alignment - 1u) / dialect.alignment * dialect.alignment; };
+    request.size = layout->header;
+    std::byte* const to = request.data + request.size;
+    const bool v4 = destination.family == Family::v4;
+    to[0] = std::byte{v4 ? std::uint8_t{16} : std::uint8_t{28}};
+    to[1] = std::byte{v4 ? af_inet : dialect.af_inet6};
+    std::memcpy(to + (v4 ? 4 : 8), destination.bytes, destination.size());
+    if (destination.scope != 0 && dialect.embeds_scope)
+        store_big(to + 10, static_cast<std::uint16_t>(destination.scope));
+    else if (destination.scope != 0)
+        put(request.size + 24, destination.scope);
+    advance(v4 ? 16 : 28);
+    request.data[request.size] = std::byte{20};  // an empty sockaddr_dl: say the interface too, and with it the local address
+    request.data[request.size + 1] = std::byte{af_link};
+    advance(20);
+    put(0, static_cast<std::uint16_t>(request.size));
+    request.data[2] = std::byte{dialect.version};
+    request.data[3] = std::byte{rtm_get};
+    if (layout->header_length != 0) put(layout->header_length, static_cast<std::uint16_t>(layout->header));
+    if (layout->table != 0) put(layout->table, table);
+    put(layout->addrs, rta_dst | rta_ifp);
+    put(layout->flags, rtf_up | rtf_host);
+    put(layout->sequence, sequence);
+    return request;
+}
+
+}  // namespace rejoin::inline v0_1
+
 // `Socket` and `PathInfo`, with one face on every system.
 
 #if !defined(_WIN32)
@@ -3556,6 +4411,9 @@ public:
         if (fd < 0) return;
         ::fcntl(fd, F_SETFL, ::fcntl(fd, F_GETFL) | O_NONBLOCK);
         ::fcntl(fd, F_SETFD, FD_CLOEXEC);
+#if defined(SO_NOSIGPIPE) && defined(__APPLE__)
+        set(SOL_SOCKET, SO_NOSIGPIPE, 1);  // where MSG_NOSIGNAL is newer than the system may be
+#endif
     }
     Socket(Socket&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
     Socket& operator=(Socket&& other) noexcept {
@@ -3797,6 +4655,20 @@ inline PathInfo Socket::path_info() const {
 }  // namespace rejoin::inline v0_1
 #endif
 
+namespace rejoin::inline v0_1 {
+
+/// The local address that the system would send from to `destination` now, or of family `none` where it would not send. A datagram socket
+/// is told when it is connected, and nothing is sent. Any thread.
+[[gnu::cold]] inline IpAddress source_address(const IpAddress& destination) {
+    auto socket = Socket::udp(destination.family);
+    if (!socket || !socket->connect(destination, 53)) return {};
+    IpAddress source = socket->local_endpoint().ip();
+    if (source.family == Family::v6 && !source.is_link_local()) source.scope = 0;
+    return source;
+}
+
+}  // namespace rejoin::inline v0_1
+
 #if !defined(_WIN32)
 #include <ifaddrs.h>
 #include <net/if.h>
@@ -3838,6 +4710,9 @@ private:
             i.up = (at->ifa_flags & IFF_UP) != 0;
             i.carrier = (at->ifa_flags & IFF_RUNNING) != 0;
             i.loopback = (at->ifa_flags & IFF_LOOPBACK) != 0;
+#if defined(__APPLE__)
+            i.noise = noise_interface(name);
+#endif
             stored = to.put(i) && stored;
             InterfaceAddress address;
             address.interface_index = i.index;
@@ -3880,13 +4755,10 @@ private:
         }
         return length;
     }
-    // The route that packets would take now: a datagram socket is told its source when it is connected, and sends nothing.
+    // The route that packets would take now, as far as their source tells it.
     [[gnu::cold]] static Route route_to(const IpAddress& destination, const NetworkState& in) {
         Route route;
-        auto socket = Socket::udp(destination.family);
-        if (!socket || !socket->connect(destination, 53)) return route;
-        route.source = socket->local_endpoint().ip();
-        if (route.source.family == Family::v6 && !route.source.is_link_local()) route.source.scope = 0;
+        route.source = source_address(destination);
         route.interface_index = in.interface_of(route.source);
         const Interface* const by = in.find_interface(route.interface_index);
         if (by == nullptr || !by->running() || by->loopback) return {};
@@ -3951,6 +4823,452 @@ using Polling = PollingWith<NetworkReader>;
 
 namespace rejoin::inline v0_1 {
 
+/// The event source of macOS, FreeBSD, NetBSD and OpenBSD: one routing socket (route(4)) a loop, however many pipes. A message becomes
+/// changes as soon as it is read; then the kernel is asked which routes it takes now, by the same socket, and its answer is one message
+/// among the others. Belongs to the loop's thread.
+///
+/// `System` is what asks the system, and `Dns` knows the name servers (`DnsWatch`):
+///
+///     static const RouteDialect& dialect(), list_dialect()         of its messages, and of its list
+///     Error open(); Handle fd()                                    readable when there is something to receive
+///     Result<std::size_t> receive(MutableBytes)                    messages; `would_block`: none; else some were lost
+///     Result<void> send(Bytes)                                     a request, or why the kernel refuses it
+///     Result<void> list(sink)                                      gives `sink(Bytes)` all interfaces and addresses, as messages
+///     Result<std::uint32_t> address_flags(TextView interface_, const IpAddress&)    in6_iff_; called where messages do not have them
+///     Text<15> interface_name(std::uint32_t index)                 empty: there is none
+///     IpAddress source(const IpAddress& destination)               which local address it would send from
+///     std::uint32_t process()                                      how it calls this process in answers
+///     void wait(Duration)                                          for something to receive
+template <class System, class Dns>
+class RouteSocketOf {
+public:
+    /// Opens the socket and reads the state: `error` says whether that went well. Where the kernel queues its answers (FreeBSD, NetBSD) it
+    /// waits for them, up to 20 ms. Use `of`, so that a loop has one.
+    explicit RouteSocketOf(Loop& loop)
+        : loop_(loop),
+          watch_(loop, Delegate<void(Ready)>::to<&RouteSocketOf::hear>(this)),
+          timer_(loop, Delegate<void()>::to<&RouteSocketOf::catch_up>(this)),
+          feed_(loop),
+          dns_(loop, Delegate<void()>::to<&RouteSocketOf::read_dns>(this)),
+          wake_(loop, feed_, Delegate<void()>::to<&RouteSocketOf::look>(this)) {
+        error_ = system_.open();
+        if (!error_) error_ = watch_.start(system_.fd(), Ready::readable).error();
+        if (!error_) begin();
+    }
+    /// The one of this loop, made when first asked for. Lives as long as the loop.
+    static RouteSocketOf& of(Loop& loop) { return loop.service<RouteSocketOf>(); }
+
+    /// What is known now; changes only in the loop. While the changes that a message brought are delivered, the routes may still be those
+    /// of before: theirs follow with the kernel's answer.
+    const NetworkState& state() const { return feed_.state(); }
+    /// Tells `observer` of every change from now on, until it is unlinked or destroyed.
+    void observe(NetworkObserver& observer) { feed_.observe(observer); }
+    /// Why the network cannot be watched, or none; `state().known` is then false for good.
+    Error error() const { return error_; }
+
+private:
+    // After a message the kernel may not be through with the routes that follow from it; the check of a new IPv6 address takes a second
+    // or two (RFC 4862 §5.4), and not every system tells that it is over.
+    static constexpr Duration look_again[] = {Duration::milliseconds(1), Duration::milliseconds(10), Duration::milliseconds(100),
+                                              Duration::seconds(1), Duration::seconds(2)};
+    static constexpr std::size_t looks_at_all = 5, looks_at_routes = 3;
+    // However often messages are lost, everything is read again only so often.
+    static constexpr Duration between_readings = Duration::milliseconds(100);
+    // Reads before the loop gets its turn.
+    static constexpr int burst = 64;
+
+    // The routes belong to the first state that is known, so that nothing seems to be gained a moment after the start.
+    void begin() {
+        NetworkState* const first = feed_.edit();
+        if (first == nullptr) {
+            lost_ = true;
+            timer_.after(between_readings);
+            return;
+        }
+        error_ = read_all(*first).error();
+        if (error_) return watch_.stop();
+        dns_.read(*first);
+        ask(*first);
+        for (int waits = 0; waits < 10 && (asked_[0] != 0 || asked_[1] != 0); ++waits) {
+            system_.wait(Duration::milliseconds(2));
+            receive_all(*first);
+        }
+        first->known = true;
+        feed_.publish();
+    }
+
+    void hear(Ready) {
+        wake_.look();
+        touched_ = false;
+        for (int n = 0; n < burst; ++n) {
+            NetworkState* const is = feed_.edit();
+            if (is == nullptr) lost_ = true;
+            if (is == nullptr || !receive(*is)) break;
+            if (feed_.publish()) touched_ = true;
+        }
+        if (!touched_ && !lost_) return;
+        looks_ = 0;
+        catch_up();
+    }
+    // macOS drops messages without a word, and none of the systems tells everything: so all is read again from time to time.
+    void look() {
+        lost_ = true;
+        catch_up();
+    }
+
+    // Takes in what is waiting; false when there is no more.
+    bool receive(NetworkState& state) {
+        auto size = system_.receive(buffer_);
+        if (!size) {
+            if (size.error() == Errc::would_block) return false;
+            return lost_ = true;
+        }
+        auto decoded = decode_route_messages(System::dialect(), {buffer_, *size}, std::endian::native,
+                                             [&](const RouteUpdate& update) { apply(update, state); });
+        lost_ = lost_ || !decoded;
+        return true;
+    }
+    void receive_all(NetworkState& state) {
+        for (int n = 0; n < burst && receive(state); ++n) {
+        }
+    }
+
+    void apply(const RouteUpdate& update, NetworkState& state) {
+        using Kind = RouteUpdate::Kind;
+        switch (update.kind) {
+            case Kind::interface_is:
+                lost_ = !put_interface(update.interface_, state) || lost_;
+                break;
+            case Kind::interface_gone:
+                state.remove_interface(update.interface_.index);
+                break;
+            case Kind::address_is:
+                lost_ = !put_address(update, state) || lost_;
+                break;
+            case Kind::address_gone:
+                state.remove(update.address);
+                touched_ = true;  // another one may be the source now, even if `diff` is silent
+                break;
+            case Kind::routes_touched:
+                touched_ = true;
+                break;
+            case Kind::route_is:
+                if (update.process != system_.process()) break;
+                for (Family family : {Family::v4, Family::v6})
+                    if (update.sequence == asked_[family == Family::v6]) answered(family, update.route, state);
+                break;
+            case Kind::overrun:
+                lost_ = true;
+        }
+    }
+    bool put_interface(Interface interface_, NetworkState& state) {
+        if (interface_.name.empty()) {  // most messages have none
+            const Interface* const known = state.find_interface(interface_.index);
+            interface_.name = known != nullptr ? known->name : system_.interface_name(interface_.index);
+            if (interface_.name.empty()) return true;  // it is gone already
+            interface_.noise = System::dialect().makes_noise && noise_interface(interface_.name);
+        }
+        return state.put(interface_);
+    }
+    bool put_address(const RouteUpdate& update, NetworkState& state) {
+        InterfaceAddress address = update.address;
+        if (!update.flags_told) read_flags(address, state);
+        const InterfaceAddress* const is = state.find_address(address.interface_index, address.ip);
+        if (is != nullptr && *is == address) return true;  // routers announce lifetimes again and again
+        touched_ = true;
+        return state.put(address);
+    }
+    void read_flags(InterfaceAddress& address, const NetworkState& state) {
+        const Interface* const by = state.find_interface(address.interface_index);
+        if (by == nullptr || address.ip.family != Family::v6) return;
+        const auto flags = system_.address_flags(by->name, address.ip);
+        if (flags) set_address_flags(System::dialect(), *flags, address);
+    }
+
+    // Brings up to date what no message tells: all of it when messages were lost, and the routes in any case.
+    [[gnu::cold]] void catch_up() {
+        const TimePoint now = loop_.now();
+        NetworkState fresh;
+        if (lost_ && now >= next_reading_) {
+            next_reading_ = now + between_readings;
+            lost_ = !read_all(fresh);
+            fresh.known = !lost_;
+        }
+        if (lost_) return static_cast<void>(timer_.at(next_reading_));
+        NetworkState* const is = feed_.edit();
+        if (is == nullptr) return;
+        if (fresh.known) {
+            std::swap(is->interfaces, fresh.interfaces);
+            std::swap(is->addresses, fresh.addresses);
+            is->known = true;
+            dns_.read(*is);
+        }
+        bool unchecked = false;
+        for (InterfaceAddress& address : is->addresses) {
+            if (address.tentative && !System::dialect().in_iff) read_flags(address, *is);
+            unchecked = unchecked || address.tentative;
+        }
+        doubtful_ = false;
+        ask(*is);
+        feed_.publish();
+        if (looks_ < (unchecked ? looks_at_all : looks_at_routes)) timer_.after(look_again[looks_++]);
+        if (doubtful_ && !timer_.armed()) timer_.after(RouteDoubt::patience);
+    }
+
+    void ask(NetworkState& state) {
+        for (Family family : {Family::v4, Family::v6}) {
+            std::uint32_t& asked = asked_[family == Family::v6];
+            asked = ++sequence_;
+            const RouteRequest request = route_query(System::dialect(), destination(family), asked, std::endian::native);
+            const auto sent = system_.send(request.bytes());
+            if (sent) continue;
+            // Refused for want of a route (ESRCH, ENETUNREACH) or of the family itself: then there is none.
+            const bool later = sent.error() == Errc::would_block || sent.error() == Errc::out_of_memory;
+            if (later)
+                doubtful_ = true;
+            else
+                answered(family, Route(), state);
+            asked = 0;
+        }
+    }
+    void answered(Family family, Route route, NetworkState& state) {
+        asked_[family == Family::v6] = 0;
+        if (route.present) route.source = system_.source(destination(family));
+        if (doubt_.take(route, family, loop_.now(), state)) return;
+        doubtful_ = true;
+        if (!timer_.armed()) timer_.after(RouteDoubt::patience);
+    }
+    static const IpAddress& destination(Family family) { return family == Family::v4 ? internet_v4 : internet_v6; }
+
+    Result<void> read_all(NetworkState& to) {
+        bool stored = true;
+        const auto store = [&](const RouteUpdate& update) {
+            if (update.kind == RouteUpdate::Kind::interface_is) stored = put_interface(update.interface_, to) && stored;
+            if (update.kind == RouteUpdate::Kind::address_is) stored = put_address(update, to) && stored;
+        };
+        Result<void> decoded = {};
+        auto listed = system_.list(
+            [&](Bytes messages) { decoded = decode_route_messages(System::list_dialect(), messages, std::endian::native, store); });
+        if (!listed) return listed;
+        if (!stored) return Errc::out_of_memory;
+        return decoded;
+    }
+    void read_dns() {
+        NetworkState* const is = state().known ? feed_.edit() : nullptr;
+        if (is == nullptr) return;
+        dns_.read(*is);
+        feed_.publish();
+    }
+
+    Loop& loop_;
+    System system_;
+    Loop::Watch watch_;  // after the system: it stops before the socket is closed
+    Loop::Timer timer_;
+    ChangeFeed feed_;
+    Dns dns_;
+    WakeWatch wake_;
+    Error error_;
+    TimePoint next_reading_;
+    RouteDoubt doubt_;
+    std::uint32_t asked_[2] = {};  // what the question under way is called, for each family; 0: there is none
+    std::uint32_t sequence_ = 0;
+    std::size_t looks_ = looks_at_all;  // none is due
+    bool touched_ = false;              // a message said that something changed
+    bool lost_ = false;                 // some were lost
+    bool doubtful_ = false;             // a route was not believed, or could not be asked for
+    std::byte buffer_[4096];            // the kernel's messages have at most 16 addresses of 255 bytes, and are far from it
+};
+
+}  // namespace rejoin::inline v0_1
+
+#if !defined(_WIN32) && !defined(__linux__)
+#include <net/if.h>
+#include <net/route.h>
+#include <stddef.h>
+#include <sys/ioctl.h>
+#include <sys/sysctl.h>
+
+#include <cstdlib>
+
+#if __has_include(<netinet6/in6_var.h>)
+#include <netinet6/in6_var.h>
+#endif
+
+namespace rejoin::inline v0_1 {
+
+/// What `RouteSocket` asks the system: a routing socket (route(4)), the list of interfaces (sysctl(3): CTL_NET, PF_ROUTE), and a few
+/// things that neither tells. What the kernel need not send is filtered out there, where it can be.
+class RoutingSocket {
+public:
+    static const RouteDialect& dialect();
+    static const RouteDialect& list_dialect();
+
+    Error open() {
+        socket_ = Socket(::socket(PF_ROUTE, SOCK_RAW, AF_UNSPEC));
+        if (!socket_) return Error::system(errno);
+#if defined(SO_RERROR)
+        set(SOL_SOCKET, SO_RERROR, 1);  // say that messages were lost (FreeBSD 14, NetBSD 8)
+#endif
+#if defined(ROUTE_MSGFILTER)  // OpenBSD
+        unsigned types = 0;
+        for (const RouteMessageLayout& message : dialect().messages) types |= 1u << message.type;
+        set(AF_ROUTE, ROUTE_MSGFILTER, types);
+        set(AF_ROUTE, ROUTE_TABLEFILTER, static_cast<unsigned>(::getrtable()));
+#if defined(ROUTE_FLAGFILTER)
+        set(AF_ROUTE, ROUTE_FLAGFILTER, unsigned{RTF_LLINFO | RTF_BROADCAST | RTF_MULTICAST});
+#endif
+#elif defined(RO_MSGFILTER)  // NetBSD
+        unsigned char types[32];
+        socklen_t count = 0;
+        for (const RouteMessageLayout& message : dialect().messages) types[count++] = message.type;
+        ::setsockopt(socket_.fd(), PF_ROUTE, RO_MSGFILTER, types, count);
+#endif
+        return {};
+    }
+    int fd() const { return socket_.fd(); }
+    Result<std::size_t> receive(MutableBytes to) { return socket_.receive(to); }
+    Result<void> send(Bytes request) {
+        if (::write(socket_.fd(), request.data(), request.size()) >= 0) return {};
+        if (errno == ENOBUFS || errno == ENOMEM) return Errc::out_of_memory;
+        if (errno == EAGAIN) return Errc::would_block;
+        return Error::system(errno);
+    }
+
+    /// Gives the whole list to `sink(Bytes)`.
+    template <class Sink>
+    Result<void> list(Sink sink) {
+#if defined(NET_RT_IFLISTL)
+        constexpr int what = NET_RT_IFLISTL;
+#else
+        constexpr int what = NET_RT_IFLIST;
+#endif
+        int name[] = {CTL_NET, PF_ROUTE, 0, 0, what, 0};
+        // Between the two calls the list may grow; then the second has no room for it.
+        for (int attempt = 0;; ++attempt) {
+            std::size_t size = 0;
+            if (::sysctl(name, 6, nullptr, &size, nullptr, 0) != 0) return Error::system(errno);
+            size += size / 4 + 512;
+            void* const buffer = std::malloc(size);
+            if (buffer == nullptr) return Errc::out_of_memory;
+            Error error;
+            if (::sysctl(name, 6, buffer, &size, nullptr, 0) != 0)
+                error = Error::system(errno);
+            else
+                sink(Bytes(static_cast<const std::byte*>(buffer), size));
+            std::free(buffer);
+            if (error != Error::system(ENOMEM) || attempt == 4) return error;
+        }
+    }
+    /// `unsupported` where the system's headers do not have it.
+    Result<std::uint32_t> address_flags(TextView interface_, const IpAddress& ip) {
+#if defined(SIOCGIFAFLAG_IN6)
+        auto socket = Socket::udp(Family::v6);
+        if (!socket) return socket.error();
+        in6_ifreq request{};
+        std::memcpy(request.ifr_name, interface_.data(), interface_.size() < IFNAMSIZ - 1 ? interface_.size() : IFNAMSIZ - 1);
+        request.ifr_addr.sin6_len = sizeof request.ifr_addr;
+        request.ifr_addr.sin6_family = AF_INET6;
+        std::memcpy(&request.ifr_addr.sin6_addr, ip.bytes, 16);
+        request.ifr_addr.sin6_scope_id = ip.scope;
+        if (::ioctl(socket->fd(), SIOCGIFAFLAG_IN6, &request) != 0) return Error::system(errno);
+        return static_cast<std::uint32_t>(request.ifr_ifru.ifru_flags6);
+#else
+        static_cast<void>(interface_), static_cast<void>(ip);
+        return Errc::unsupported;
+#endif
+    }
+    Text<15> interface_name(std::uint32_t index) {
+        char name[IF_NAMESIZE];
+        return ::if_indextoname(index, name) != nullptr ? Text<15>(name) : Text<15>();
+    }
+    IpAddress source(const IpAddress& destination) { return source_address(destination); }
+    std::uint32_t process() const { return static_cast<std::uint32_t>(::getpid()); }
+    void wait(Duration d) {
+        pollfd readable{socket_.fd(), POLLIN, 0};
+        ::poll(&readable, 1, static_cast<int>(d.milliseconds()));
+    }
+
+private:
+    template <class T>
+    void set(int level, int option, const T& value) {
+        ::setsockopt(socket_.fd(), level, option, &value, sizeof value);
+    }
+    Socket socket_;
+};
+
+namespace detail {
+#if defined(__APPLE__)
+inline constexpr const RouteDialect &system_dialect = route_dialect::macos, &system_list_dialect = route_dialect::macos;
+#elif defined(__FreeBSD__)
+inline constexpr bool wide = sizeof(long) == 8;
+inline constexpr const RouteDialect& system_dialect = wide ? route_dialect::freebsd : route_dialect::freebsd_32;
+inline constexpr const RouteDialect& system_list_dialect = wide ? route_dialect::freebsd_list : route_dialect::freebsd_list_32;
+#elif defined(__NetBSD__)
+inline constexpr const RouteDialect &system_dialect = route_dialect::netbsd, &system_list_dialect = route_dialect::netbsd;
+#else
+inline constexpr const RouteDialect& system_dialect = sizeof(long) == 8 ? route_dialect::openbsd : route_dialect::openbsd_32;
+inline constexpr const RouteDialect& system_list_dialect = system_dialect;
+#endif
+}  // namespace detail
+
+inline const RouteDialect& RoutingSocket::dialect() { return detail::system_dialect; }
+inline const RouteDialect& RoutingSocket::list_dialect() { return detail::system_list_dialect; }
+
+// The decoder's tables are the system's structures.
+static_assert([] {
+    const auto layout = [](const RouteDialect& dialect, std::uint8_t type) {
+        for (const RouteMessageLayout& known : dialect.messages)
+            if (known.type == type) return known;
+        return RouteMessageLayout{};
+    };
+    const RouteDialect& dialect = detail::system_dialect;
+    const RouteMessageLayout route = layout(dialect, RTM_GET), address = layout(dialect, RTM_NEWADDR), link = layout(dialect, RTM_IFINFO);
+    bool same = dialect.version == RTM_VERSION && dialect.af_inet6 == AF_INET6 && rtsock::af_inet == AF_INET &&
+                rtsock::af_link == AF_LINK && rtsock::rtax_gateway == RTAX_GATEWAY && rtsock::rtax_netmask == RTAX_NETMASK &&
+                rtsock::rtax_ifp == RTAX_IFP && rtsock::rtax_ifa == RTAX_IFA && rtsock::rtf_up == RTF_UP &&
+                rtsock::rtf_gateway == RTF_GATEWAY && rtsock::rtf_host == RTF_HOST && rtsock::rtf_reject == RTF_REJECT &&
+                rtsock::rtf_blackhole == RTF_BLACKHOLE && rtsock::iff_up == IFF_UP && rtsock::iff_loopback == IFF_LOOPBACK &&
+                rtsock::iff_running == IFF_RUNNING && layout(dialect, RTM_DELADDR).type == RTM_DELADDR;
+    same = same && route.header == sizeof(rt_msghdr) && route.addrs == offsetof(rt_msghdr, rtm_addrs) &&
+           route.flags == offsetof(rt_msghdr, rtm_flags) && route.index == offsetof(rt_msghdr, rtm_index) &&
+           route.error == offsetof(rt_msghdr, rtm_errno) && route.process == offsetof(rt_msghdr, rtm_pid) &&
+           route.sequence == offsetof(rt_msghdr, rtm_seq);
+    same = same && address.addrs == offsetof(ifa_msghdr, ifam_addrs) && address.index == offsetof(ifa_msghdr, ifam_index) &&
+           link.addrs == offsetof(if_msghdr, ifm_addrs) && link.flags == offsetof(if_msghdr, ifm_flags) &&
+           link.index == offsetof(if_msghdr, ifm_index);
+#if defined(__APPLE__)
+    const RouteMessageLayout longer = layout(dialect, RTM_IFINFO2);
+    same = same && dialect.rtf_ifscope == RTF_IFSCOPE && address.header == sizeof(ifa_msghdr) && link.header == sizeof(if_msghdr) &&
+           longer.header == sizeof(if_msghdr2) && longer.index == offsetof(if_msghdr2, ifm_index);
+#else
+    const RouteMessageLayout announcement = layout(dialect, RTM_IFANNOUNCE);
+    same = same && link.link_state == offsetof(if_msghdr, ifm_data) + offsetof(if_data, ifi_link_state) &&
+           dialect.link_up == LINK_STATE_UP && announcement.index == offsetof(if_announcemsghdr, ifan_index) &&
+           announcement.name == offsetof(if_announcemsghdr, ifan_name) &&
+           announcement.announced == offsetof(if_announcemsghdr, ifan_what) && rtsock::ifan_departure == IFAN_DEPARTURE;
+#endif
+#if defined(__FreeBSD__)
+    const RouteMessageLayout listed = layout(detail::system_list_dialect, RTM_IFINFO);
+    same = same && address.header == sizeof(ifa_msghdr) && link.header == sizeof(if_msghdr) &&
+           listed.header_length == offsetof(if_msghdrl, ifm_len) && listed.data == offsetof(if_msghdrl, ifm_data_off) &&
+           listed.link_state == offsetof(if_data, ifi_link_state) &&
+           layout(detail::system_list_dialect, RTM_NEWADDR).header_length == offsetof(ifa_msghdrl, ifam_len);
+#elif defined(__NetBSD__)
+    same = same && address.header == sizeof(ifa_msghdr) && link.header == sizeof(if_msghdr) &&
+           address.address_flags == offsetof(ifa_msghdr, ifam_addrflags) && layout(dialect, RTM_CHGADDR).type == RTM_CHGADDR;
+#elif defined(__OpenBSD__)
+    same = same && route.table == offsetof(rt_msghdr, rtm_tableid) && route.header_length == offsetof(rt_msghdr, rtm_hdrlen) &&
+           address.header_length == offsetof(ifa_msghdr, ifam_hdrlen) && layout(dialect, RTM_DESYNC).type == RTM_DESYNC &&
+           layout(dialect, RTM_CHGADDRATTR).type == RTM_CHGADDRATTR;
+#endif
+    return same;
+}());
+
+}  // namespace rejoin::inline v0_1
+#endif
+
+namespace rejoin::inline v0_1 {
+
 /// The event source `Native` or, where the system does not let it open (some sandboxes, Android, gVisor), `Polling`. One a loop.
 template <class Native>
 class OrPolling {
@@ -3971,9 +5289,12 @@ private:
     Polling* polling_;
 };
 
-/// The event source of the system that is compiled for: `Netlink` on Linux. Elsewhere polling alone, yet.
+/// The event source of the system that is compiled for: `Netlink` on Linux, `RouteSocket` on macOS and the BSDs.
 #if defined(__linux__)
 using SystemEvents = OrPolling<Netlink>;
+#elif !defined(_WIN32)
+using RouteSocket = RouteSocketOf<RoutingSocket, DnsWatch>;
+using SystemEvents = OrPolling<RouteSocket>;
 #else
 using SystemEvents = Polling;
 #endif
@@ -3981,6 +5302,20 @@ using SystemEvents = Polling;
 }  // namespace rejoin::inline v0_1
 
 // `entropy(MutableBytes) -> Result<void>`: secrets from the system.
+
+#if !defined(_WIN32) && !defined(__linux__)
+#include <stdlib.h>
+
+namespace rejoin::inline v0_1 {
+
+/// Fills `to` with bytes fit for keys, from arc4random_buf(3), which never fails.
+inline Result<void> entropy(MutableBytes to) {
+    ::arc4random_buf(to.data(), to.size());
+    return {};
+}
+
+}  // namespace rejoin::inline v0_1
+#endif
 
 #if defined(__linux__)
 #include <errno.h>
@@ -5540,7 +6875,7 @@ public:
         if (out_written_ == out_size_ && payload_out_ == 0) compose();
         std::size_t n = 0;
         if (out_written_ < out_size_) pieces[n++] = {out_ + out_written_, static_cast<std::size_t>(out_size_ - out_written_)};
-        const std::size_t from = sent_ - acknowledged_;
+        const auto from = static_cast<std::size_t>(sent_ - acknowledged_);
         for (std::size_t at = 0; at < payload_out_; at += pieces[n - 1].size()) pieces[n++] = replay_.peek(from + at, payload_out_ - at);
         return n;
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-#include "route_messages.hpp"
+#include "network/route_messages.hpp"
 
 #include <string>
 
@@ -29,11 +29,6 @@ Decoded decode(const RouteDialect& dialect, const Buffer& bytes, std::endian ord
     Decoded decoded;
     decoded.result = decode_route_messages(dialect, Bytes(exact), order, [&](const RouteUpdate& u) { decoded.updates.push_back(u); });
     return decoded;
-}
-
-Buffer operator+(Buffer a, const Buffer& b) {
-    a.insert(a.end(), b.begin(), b.end());
-    return a;
 }
 
 // Runs a test for every system and both byte orders.

@@ -13,6 +13,11 @@ namespace bsd {
 using namespace rejoin;
 using Buffer = std::vector<std::byte>;
 
+inline Buffer operator+(Buffer a, const Buffer& b) {
+    a.insert(a.end(), b.begin(), b.end());
+    return a;
+}
+
 enum class System { macos, freebsd, freebsd_32, netbsd, openbsd, openbsd_32 };
 inline constexpr System systems[] = {System::macos,  System::freebsd, System::freebsd_32,
                                      System::netbsd, System::openbsd, System::openbsd_32};

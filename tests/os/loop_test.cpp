@@ -82,11 +82,13 @@ struct Work {
     Loop::Deferred deferred;
 };
 
+#if !defined(REJOIN_POLL)
 // Whether another loop would see that there is something to do.
 bool readable(Loop& loop, int timeout = 0) {
     pollfd p{loop.fd(), POLLIN, 0};
     return ::poll(&p, 1, timeout) == 1;
 }
+#endif
 
 }  // namespace
 
@@ -204,7 +206,7 @@ TEST_CASE("A loop that cannot be made says why, whatever is missing") {
     int status = -1;
     REQUIRE(::waitpid(child, &status, 0) == child);
     REQUIRE(WIFEXITED(status));
-    CHECK(WEXITSTATUS(status) == 3);  // of epoll, timerfd and eventfd
+    CHECK(WEXITSTATUS(status) == (rejoin::Poller::has_fd ? 3 : 2));  // of epoll, timerfd and eventfd; or of a pipe's two ends
 }
 
 // ---- Posted calls.
@@ -560,6 +562,8 @@ TEST_CASE("A watch that takes the place and the descriptor of one that was ready
 
 // ---- Driven by another loop.
 
+#if !defined(REJOIN_POLL)
+
 TEST_CASE("The loop's descriptor is readable when there is something to do, and not after that is done") {
     Loop loop;
     int done = 0;
@@ -648,6 +652,7 @@ TEST_CASE("Work that was scheduled before the descriptor was asked for is seen t
     CHECK(done == 1);
     CHECK_FALSE(readable(loop));
 }
+#endif
 
 // ---- Services.
 

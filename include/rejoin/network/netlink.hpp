@@ -4,6 +4,7 @@
 #include <rejoin/network/dns_watch.hpp>
 #include <rejoin/network/feed.hpp>
 #include <rejoin/network/netlink_decoder.hpp>
+#include <rejoin/network/route_doubt.hpp>
 #include <rejoin/network/wake_watch.hpp>
 #include <rejoin/os/linux/netlink_socket.hpp>
 #include <rejoin/os/loop.hpp>
@@ -47,7 +48,7 @@ public:
     Result<Route> route_to(const IpAddress& destination, const IpAddress& source = {}, std::uint32_t mark = 0) {
         if (source.family != Family::none && source.family != destination.family) return Errc::invalid_argument;
         auto route = ask_route(destination, source, mark);
-        if (route && leads_nowhere(*route)) return Route();
+        if (route && leads_nowhere(*route, state())) return Route();
         return route;
     }
 
@@ -55,9 +56,6 @@ private:
     // The kernel tells of a link or an address before it has taken the routes away, and is silent about those: so look again, in case it
     // was not through at once, nor soon.
     static constexpr Duration look_again[] = {Duration::milliseconds(1), Duration::milliseconds(10), Duration::milliseconds(100)};
-    // And until then a route over a link that has just died may be the answer although there is another way: for so long it is not
-    // believed, so that connectivity is not said to be lost and regained at once.
-    static constexpr Duration disbelief = Duration::milliseconds(10);
     // However often messages are lost, everything is read again only so often.
     static constexpr Duration between_readings = Duration::milliseconds(100);
     // Datagrams that are read before the loop gets its turn.
@@ -150,17 +148,12 @@ private:
         bool doubtful = false;
         for (Family family : {Family::v4, Family::v6}) {
             const auto answer = ask_route(family == Family::v4 ? internet_v4 : internet_v6);
-            TimePoint& dead_since = dead_since_[family == Family::v6];
-            const bool dead = answer && leads_nowhere(*answer);
-            if (!dead || dead_since == TimePoint::never()) dead_since = dead ? now : TimePoint::never();
-            const bool believed = answer && (!dead || now - dead_since >= disbelief);
-            doubtful = doubtful || !believed;
-            if (believed) is->route_for(family) = dead ? Route() : *answer;
+            doubtful = !(answer && doubt_.take(*answer, family, now, *is)) || doubtful;
         }
         if (!lost_ && looks_ < sizeof look_again / sizeof look_again[0])
             timer_.after(look_again[looks_++]);
         else if (!lost_ && doubtful)
-            timer_.after(disbelief);
+            timer_.after(RouteDoubt::patience);
         feed_.publish();
     }
 
@@ -180,11 +173,6 @@ private:
         });
         if (!asked) return asked.error();
         return route;
-    }
-    // Without carrier Linux keeps the route, and the packets die.
-    bool leads_nowhere(const Route& route) const {
-        const Interface* by = state().find_interface(route.interface_index);
-        return by != nullptr && !by->running();
     }
 
     void give_up(Error error) {
@@ -246,7 +234,7 @@ private:
     WakeWatch wake_;
     Error error_;
     TimePoint next_reading_;
-    TimePoint dead_since_[2] = {TimePoint::never(), TimePoint::never()};  // when a family's route was first seen to lead nowhere
+    RouteDoubt doubt_;
     std::uint32_t sequence_ = 0;
     std::uint8_t looks_ = sizeof look_again / sizeof look_again[0];  // none is due
     bool touched_ = false;                                           // a message said that routes changed

@@ -3,8 +3,9 @@
 
 #include <rejoin/network/dns_watch.hpp>
 #include <rejoin/network/proc_reader.hpp>
+#include <rejoin/network/route_message.hpp>
+#include <rejoin/network/source_address.hpp>
 #include <rejoin/network/state.hpp>
-#include <rejoin/os/socket.hpp>
 
 #if !defined(_WIN32)
 #include <ifaddrs.h>
@@ -47,6 +48,9 @@ private:
             i.up = (at->ifa_flags & IFF_UP) != 0;
             i.carrier = (at->ifa_flags & IFF_RUNNING) != 0;
             i.loopback = (at->ifa_flags & IFF_LOOPBACK) != 0;
+#if defined(__APPLE__)
+            i.noise = noise_interface(name);
+#endif
             stored = to.put(i) && stored;
             InterfaceAddress address;
             address.interface_index = i.index;
@@ -89,13 +93,10 @@ private:
         }
         return length;
     }
-    // The route that packets would take now: a datagram socket is told its source when it is connected, and sends nothing.
+    // The route that packets would take now, as far as their source tells it.
     [[gnu::cold]] static Route route_to(const IpAddress& destination, const NetworkState& in) {
         Route route;
-        auto socket = Socket::udp(destination.family);
-        if (!socket || !socket->connect(destination, 53)) return route;
-        route.source = socket->local_endpoint().ip();
-        if (route.source.family == Family::v6 && !route.source.is_link_local()) route.source.scope = 0;
+        route.source = source_address(destination);
         route.interface_index = in.interface_of(route.source);
         const Interface* const by = in.find_interface(route.interface_index);
         if (by == nullptr || !by->running() || by->loopback) return {};

@@ -4,6 +4,8 @@
 #include <rejoin/network/netlink.hpp>
 #include <rejoin/network/no_events.hpp>
 #include <rejoin/network/polling.hpp>
+#include <rejoin/network/route_socket.hpp>
+#include <rejoin/os/bsd/routing_socket.hpp>
 
 namespace rejoin::inline v0_1 {
 
@@ -27,9 +29,12 @@ private:
     Polling* polling_;
 };
 
-/// The event source of the system that is compiled for: `Netlink` on Linux. Elsewhere polling alone, yet.
+/// The event source of the system that is compiled for: `Netlink` on Linux, `RouteSocket` on macOS and the BSDs.
 #if defined(__linux__)
 using SystemEvents = OrPolling<Netlink>;
+#elif !defined(_WIN32)
+using RouteSocket = RouteSocketOf<RoutingSocket, DnsWatch>;
+using SystemEvents = OrPolling<RouteSocket>;
 #else
 using SystemEvents = Polling;
 #endif

@@ -3,5 +3,5 @@
 
 // `monotonic_now()` and `boottime_now()`: the only place where the library reads a clock. Everything below the loop takes time as an
 // argument.
+#include <rejoin/os/bsd/clock.hpp>
 #include <rejoin/os/linux/clock.hpp>
-#include <rejoin/os/posix/clock.hpp>

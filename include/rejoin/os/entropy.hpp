@@ -2,4 +2,5 @@
 #pragma once
 
 // `entropy(MutableBytes) -> Result<void>`: secrets from the system.
+#include <rejoin/os/bsd/entropy.hpp>
 #include <rejoin/os/linux/entropy.hpp>

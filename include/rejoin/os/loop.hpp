@@ -94,11 +94,14 @@ public:
     }
 
     /// One descriptor that is readable whenever `run_once(Duration())` has something to do, timers and posted calls included: add it to
-    /// an epoll, poll, libuv, asio or Qt loop, and call `run_once(Duration())` when it is. (On Windows there is no such descriptor.)
-    Poller::Handle fd() {
+    /// an epoll, poll, libuv, asio or Qt loop, and call `run_once(Duration())` when it is. Not where poll(2) is all there is: on Windows
+    /// and with REJOIN_POLL there is no such descriptor, and the other loop calls `run_once(Duration())` from time to time.
+    template <class P = Poller>
+    typename P::Handle fd() {
+        static_assert(P::has_fd, "here no descriptor stands for the loop: call run_once(Duration()) from time to time");
         embedded_ = true;
         if (!deferred_.empty()) poller_.ring();
-        return poller_.fd();
+        return static_cast<P&>(poller_).fd();
     }
 
     /// The time of the present turn: read from the clock once, when first asked for.
@@ -141,15 +144,15 @@ public:
         }
         /// Watches for something else from now on; no system call when it is the same.
         void change(Ready ready) {
-            if (fd_ == -1 || ready == ready_) return;
+            if (fd_ == Poller::no_handle || ready == ready_) return;
             ready_ = ready;
             loop_.poller_.modify(fd_, ready, this);
         }
         void stop() {
-            if (fd_ == -1) return;
+            if (fd_ == Poller::no_handle) return;
             loop_.poller_.remove(fd_);
             loop_.poller_.forget(this);
-            fd_ = -1;
+            fd_ = Poller::no_handle;
         }
         Loop& loop() const { return loop_; }
 
@@ -157,7 +160,7 @@ public:
         friend class Loop;
         Loop& loop_;
         Delegate<void(Ready)> on_ready_;
-        Poller::Handle fd_ = -1;
+        Poller::Handle fd_ = Poller::no_handle;
         Ready ready_ = Ready::none;
     };
 

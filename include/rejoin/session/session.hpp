@@ -226,7 +226,7 @@ public:
         if (out_written_ == out_size_ && payload_out_ == 0) compose();
         std::size_t n = 0;
         if (out_written_ < out_size_) pieces[n++] = {out_ + out_written_, static_cast<std::size_t>(out_size_ - out_written_)};
-        const std::size_t from = sent_ - acknowledged_;
+        const auto from = static_cast<std::size_t>(sent_ - acknowledged_);
         for (std::size_t at = 0; at < payload_out_; at += pieces[n - 1].size()) pieces[n++] = replay_.peek(from + at, payload_out_ - at);
         return n;
     }

@@ -8,13 +8,20 @@
 
 namespace rejoin::inline v0_1 {
 
-/// Now, on a clock that goes on while the host is suspended (CLOCK_BOOTTIME, clock_gettime(2)): to be compared with itself only. How much
-/// it runs ahead of `monotonic_now()` is how long the host has slept since it was booted. Any thread.
-inline TimePoint boottime_now() {
+namespace detail {
+inline TimePoint read_clock(clockid_t clock) {
     timespec ts{};
-    ::clock_gettime(CLOCK_BOOTTIME, &ts);
+    ::clock_gettime(clock, &ts);
     return TimePoint::from_nanoseconds(std::int64_t{ts.tv_sec} * 1'000'000'000 + ts.tv_nsec);
 }
+}  // namespace detail
+
+/// Now, on a clock that stands still while the host is suspended: CLOCK_MONOTONIC (clock_gettime(2)). Any thread.
+inline TimePoint monotonic_now() { return detail::read_clock(CLOCK_MONOTONIC); }
+
+/// Now, on a clock that goes on while the host is suspended (CLOCK_BOOTTIME, clock_gettime(2)): to be compared with itself only. How much
+/// it runs ahead of `monotonic_now()` is how long the host has slept since it was booted. Any thread.
+inline TimePoint boottime_now() { return detail::read_clock(CLOCK_BOOTTIME); }
 
 }  // namespace rejoin::inline v0_1
 #endif

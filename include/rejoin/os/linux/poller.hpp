@@ -5,7 +5,7 @@
 #include <rejoin/core/time.hpp>
 #include <rejoin/os/ready.hpp>
 
-#if defined(__linux__)
+#if defined(__linux__) && !defined(REJOIN_POLL)
 #include <errno.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -19,6 +19,8 @@ namespace rejoin::inline v0_1 {
 class Poller {
 public:
     using Handle = int;
+    static constexpr Handle no_handle = -1;
+    static constexpr bool has_fd = true;
     static constexpr int batch = 64;
 
     Poller() : epoll_(::epoll_create1(EPOLL_CLOEXEC)) {

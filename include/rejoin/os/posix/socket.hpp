@@ -42,6 +42,9 @@ public:
         if (fd < 0) return;
         ::fcntl(fd, F_SETFL, ::fcntl(fd, F_GETFL) | O_NONBLOCK);
         ::fcntl(fd, F_SETFD, FD_CLOEXEC);
+#if defined(SO_NOSIGPIPE) && defined(__APPLE__)
+        set(SOL_SOCKET, SO_NOSIGPIPE, 1);  // where MSG_NOSIGNAL is newer than the system may be
+#endif
     }
     Socket(Socket&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
     Socket& operator=(Socket&& other) noexcept {

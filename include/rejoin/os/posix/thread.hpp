@@ -40,7 +40,7 @@ inline Result<void> start_thread(void* (*body)(void*), void* argument) {
     if (const int error = ::pthread_attr_init(&attributes); error != 0) return Error::system(error);
     ::pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     sigset_t all, before;
-    ::sigfillset(&all);
+    sigfillset(&all);  // a macro, on macOS
     ::pthread_sigmask(SIG_SETMASK, &all, &before);
     pthread_t thread;
     const int error = ::pthread_create(&thread, &attributes, body, argument);

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#if !defined(_WIN32) && !defined(__linux__)
+#include <stdlib.h>
+
+#include <rejoin/core/bytes.hpp>
+#include <rejoin/core/error.hpp>
+
+namespace rejoin::inline v0_1 {
+
+/// Fills `to` with bytes fit for keys, from arc4random_buf(3), which never fails.
+inline Result<void> entropy(MutableBytes to) {
+    ::arc4random_buf(to.data(), to.size());
+    return {};
+}
+
+}  // namespace rejoin::inline v0_1
+#endif
