@@ -284,7 +284,7 @@ TEST_CASE("only broad routes count") {
             none(route(type, "8.0.0.0", 5));
             none(route(type, "10.0.0.0", 8));
             none(route(type, "2001:db8::", 32));
-            none(kernel.route(type, 3, up | gateway | host, 0x3, {kernel.ip(ip("0.0.0.0")), kernel.ip(ip("192.0.2.254"))}));
+            none(kernel.route(type, 3, up | gateway | to_host, 0x3, {kernel.ip(ip("0.0.0.0")), kernel.ip(ip("192.0.2.254"))}));
             // Without a mask and without the flag it is a host as well.
             none(kernel.route(type, 3, up | gateway, 0x3, {kernel.ip(ip("8.8.8.8")), kernel.ip(ip("192.0.2.254"))}));
             // "default" in its shortest form; a route of another protocol; a request that failed.
@@ -341,8 +341,8 @@ TEST_CASE("the question, as the kernels' structures have it") {
     everywhere([](const Kernel& kernel, auto, auto) {
         for (const IpAddress& to : {ip("8.8.8.8"), ip("2001:4860:4860::8888"), ip("fe80::9", 0x103)}) {
             const bool embeds = !kernel.writer().freebsd();
-            Buffer expected = kernel.route(4, 0, up | host, 0x11, {kernel.ip(to, embeds), kernel.writer().u8(20).u8(18).zeros(18).raw()}, 0,
-                                           0, 0x01020304);
+            Buffer expected = kernel.route(4, 0, up | to_host, 0x11, {kernel.ip(to, embeds), kernel.writer().u8(20).u8(18).zeros(18).raw()},
+                                           0, 0, 0x01020304);
             if (kernel.writer().openbsd()) expected[10] = std::byte{0};  // rtm_priority: any
             const RouteRequest request = route_query(dialect(kernel.system), to, 0x01020304, kernel.order);
             REQUIRE(Buffer(request.bytes().begin(), request.bytes().end()) == expected);

@@ -40,7 +40,7 @@ inline const RouteDialect& dialect(System s) {
 }
 
 // rtm_flags
-inline constexpr std::uint32_t up = 1, gateway = 2, host = 4, reject = 8, blackhole = 0x1000, ifscope = 0x1000000;
+inline constexpr std::uint32_t up = 1, gateway = 2, to_host = 4, reject = 8, blackhole = 0x1000, ifscope = 0x1000000;
 // ifm_flags: up, broadcast, running, simplex, multicast
 inline constexpr std::uint32_t running = 0x8843, not_running = 0x8803, off = 0x8802, loopback = 0x8049;
 
