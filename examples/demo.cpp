@@ -3,8 +3,17 @@
 #include <charconv>
 #include <cstring>
 
+#if defined(__linux__)
 #include "demo/netlab.hpp"
+#endif
+#if defined(_WIN32)
+#include <io.h>
+#else
+#include <unistd.h>
+#endif
+
 #include "demo/saboteur.hpp"
+#include "demo/score.hpp"
 
 namespace {
 
@@ -39,7 +48,11 @@ public:
 
 private:
     const std::uint64_t total_;
-    const bool terminal_ = isatty(STDOUT_FILENO) == 1;
+#if defined(_WIN32)
+    const bool terminal_ = ::_isatty(1) != 0;
+#else
+    const bool terminal_ = ::isatty(1) == 1;
+#endif
     std::uint64_t shown_ = UINT64_MAX;
 };
 
@@ -119,5 +132,10 @@ int main(int argc, char** argv) {
         }
     }
     std::printf("Seed %" PRIu64 ".\n", seed);
-    return on_links ? netlab::run(cuts == 0 ? 15 : cuts, seed) : sabotage(cuts == 0 ? 100 : cuts, seed);
+#if defined(__linux__)
+    if (on_links) return netlab::run(cuts == 0 ? 15 : cuts, seed);
+#else
+    if (on_links) return std::puts("real links are made on Linux alone"), 2;
+#endif
+    return sabotage(cuts == 0 ? 100 : cuts, seed);
 }

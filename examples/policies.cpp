@@ -6,7 +6,9 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
+#include <random>
 #include <rejoin.hpp>
 #include <string>
 
@@ -102,9 +104,10 @@ void write_flag(const char* word) { std::ofstream(FlagFile::path) << word << '\n
 }  // namespace
 
 int main() {
-    char name[] = "/tmp/rejoin-policies-XXXXXX";
-    if (::mkdtemp(name) == nullptr) return 1;
-    FlagFile::path = std::string(name) + "/network";
+    const std::filesystem::path folder =
+        std::filesystem::temp_directory_path() / ("rejoin-policies-" + std::to_string(std::random_device()()));
+    if (!std::filesystem::create_directory(folder)) return 1;
+    FlagFile::path = (folder / "network").string();
     write_flag("online");
 
     const std::string file(300'000, 'x');
@@ -139,7 +142,6 @@ int main() {
         std::printf("%zu of %zu bytes arrived, over %d connections; %zu bytes were written to them.\n", arrived, file.size(),
                     static_cast<int>(upload.statistics().connections), loop.service<Meter>().bytes);
     }
-    std::remove(FlagFile::path.c_str());
-    std::remove(name);
+    std::filesystem::remove_all(folder);
     return !end && arrived == file.size() ? 0 : 1;
 }

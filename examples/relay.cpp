@@ -36,16 +36,16 @@ public:
 
     // Connects, and carries bytes between the two until one has ended.
     template <class Near>
-    Far& carry(Near& near) {
-        Far& far = fars_.emplace_back(loop_, options_);
-        far.on_state([this, &far](PipeState state, const Failure& why) {
+    Far& carry(Near& taken) {
+        Far& onward = fars_.emplace_back(loop_, options_);
+        onward.on_state([this, &onward](PipeState state, const Failure& why) {
             if (why) std::fprintf(stderr, "%s\n", describe(state, why).c_str());
             if (state == PipeState::closed)
-                fars_.remove_if([&](const Far& f) { return &f == &far; });  // in its own handler: that is allowed
+                fars_.remove_if([&](const Far& f) { return &f == &onward; });  // in its own handler: that is allowed
         });
-        static_cast<void>(near.link(far));
-        if (!far.connect(to_)) near.abort();
-        return far;
+        static_cast<void>(taken.link(onward));
+        if (!onward.connect(to_)) taken.abort();
+        return onward;
     }
 
 private:
@@ -85,7 +85,7 @@ int selftest() {
     if (!echo.listen({"127.0.0.1", 0})) return 1;
     Carriers<PlainPipe> to_echo(loop, echo.local_endpoint());
     ResumableListener relay_server(loop, {options, {}, 16});
-    relay_server.on_accept([&](ResumablePipe& near) { to_echo.carry(near); });
+    relay_server.on_accept([&](ResumablePipe& taken) { to_echo.carry(taken); });
     if (!relay_server.listen({"127.0.0.1", 0})) return 1;
 
     ResumablePipe* between = nullptr;
@@ -93,7 +93,7 @@ int selftest() {
     Saboteur saboteur(loop, relay_server.local_endpoint(), 1, [&] { return between->local_endpoint(); });
     Carriers<ResumablePipe> to_relay_server(loop, saboteur.endpoint(), options);
     PlainListener relay_client(loop);
-    relay_client.on_accept([&](PlainPipe& near) { between = &to_relay_server.carry(near); });
+    relay_client.on_accept([&](PlainPipe& taken) { between = &to_relay_server.carry(taken); });
     if (!relay_client.listen({"127.0.0.1", 0})) return 1;
     saboteur.on_strike = [&](Sabotage kind, bool) {
         std::printf("%s\n", sabotage_names[static_cast<int>(kind)]);
@@ -159,9 +159,9 @@ int main(int argc, char** argv) {
     if (client) {
         Carriers<ResumablePipe> carriers(loop, to, options);
         PlainListener door(loop);
-        return serve(door, [&](PlainPipe& near) { carriers.carry(near); });
+        return serve(door, [&](PlainPipe& taken) { carriers.carry(taken); });
     }
     Carriers<PlainPipe> carriers(loop, to);
     ResumableListener door(loop, {options, {}, 4096});
-    return serve(door, [&](ResumablePipe& near) { carriers.carry(near); });
+    return serve(door, [&](ResumablePipe& taken) { carriers.carry(taken); });
 }

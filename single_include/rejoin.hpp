@@ -1534,6 +1534,110 @@ inline TimePoint boottime_now() { return detail::read_clock(CLOCK_BOOTTIME); }
 }  // namespace rejoin::inline v0_1
 #endif
 
+// Winsock and what it brings of windows.h, lean, whether the program included windows.h before or includes it afterwards. A program that
+// needs the rest of windows.h, or its macros `min` and `max`, includes it first. What is defined here for the inclusion alone is undefined
+// again.
+#if defined(_WIN32)
+#if defined(_MSC_VER) && defined(_WINSOCKAPI_) && !defined(_WINSOCK2API_)
+#error "rejoin needs Winsock 2: include <winsock2.h> before <windows.h>, or define WIN32_LEAN_AND_MEAN before it"
+#endif
+#if !defined(WIN32_LEAN_AND_MEAN)
+#define WIN32_LEAN_AND_MEAN
+#define REJOIN_LEAN
+#endif
+#if !defined(NOMINMAX)
+#define NOMINMAX
+#define REJOIN_NOMINMAX
+#endif
+#if defined(__GNUC__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wcpp"  // MinGW warns where windows.h came first, and copes
+#endif
+
+#include <winsock2.h>
+
+#include <ws2tcpip.h>
+
+#if defined(__GNUC__)
+#pragma GCC diagnostic pop
+#endif
+#if defined(REJOIN_LEAN)
+#undef REJOIN_LEAN
+#undef WIN32_LEAN_AND_MEAN
+#endif
+#if defined(REJOIN_NOMINMAX)
+#undef REJOIN_NOMINMAX
+#undef NOMINMAX
+#endif
+#if _WIN32_WINNT < 0x0601
+#error "rejoin needs Windows 7 or later: _WIN32_WINNT is set to less than 0x0601"
+#endif
+#if defined(_MSC_VER)
+#pragma comment(lib, "ws2_32")
+#endif
+
+namespace rejoin::inline v0_1::detail {
+
+/// Readies Winsock for this process, the first time. It is never put away again: the system does that when the process ends. Any thread.
+inline Error start_winsock() {
+    static const int error = [] {
+        WSADATA data;
+        return ::WSAStartup(0x0202, &data);
+    }();
+    return error == 0 ? Error() : Error::system(error);
+}
+
+inline constexpr DWORD no_handle_inherit = 0x80;  // WSA_FLAG_NO_HANDLE_INHERIT, of Windows 7 and later
+
+inline Error winsock_error() {
+    const int code = ::WSAGetLastError();
+    return code == WSAEWOULDBLOCK ? Error(Errc::would_block) : Error::system(code);
+}
+
+}  // namespace rejoin::inline v0_1::detail
+#endif
+
+#if defined(_WIN32)
+
+namespace rejoin::inline v0_1 {
+
+namespace detail {
+
+using InterruptTime = void(WINAPI*)(ULONGLONG*);
+
+// The clocks that are read to 100 ns came with Windows 10, and are in no library that is linked by itself. The others move on with the
+// timer interrupt, every 0.5 to 15.6 ms.
+inline InterruptTime interrupt_time(const char* precise, InterruptTime coarse) {
+    const HMODULE library = ::GetModuleHandleW(L"kernelbase.dll");
+    const FARPROC found = library == nullptr ? nullptr : ::GetProcAddress(library, precise);
+    return found == nullptr ? coarse : reinterpret_cast<InterruptTime>(reinterpret_cast<void*>(found));
+}
+inline TimePoint read_clock(InterruptTime clock) {
+    ULONGLONG units = 0;  // of 100 ns
+    clock(&units);
+    return TimePoint::from_nanoseconds(static_cast<std::int64_t>(units) * 100);
+}
+
+}  // namespace detail
+
+/// Now, on a clock that stands still while the host is suspended: QueryUnbiasedInterruptTime, to 100 ns where the system can. Any thread.
+inline TimePoint monotonic_now() {
+    static const detail::InterruptTime clock =
+        detail::interrupt_time("QueryUnbiasedInterruptTimePrecise", [](ULONGLONG* to) WINAPI { ::QueryUnbiasedInterruptTime(to); });
+    return detail::read_clock(clock);
+}
+
+/// Now, on a clock that goes on while the host is suspended: to be compared with itself only. How much it runs ahead of `monotonic_now()`
+/// is how long the host has slept. Any thread.
+inline TimePoint boottime_now() {
+    static const detail::InterruptTime clock =
+        detail::interrupt_time("QueryInterruptTimePrecise", [](ULONGLONG* to) WINAPI { *to = ::GetTickCount64() * 10'000; });
+    return detail::read_clock(clock);
+}
+
+}  // namespace rejoin::inline v0_1
+#endif
+
 // `Poller`: what a `Loop` asks of the system. Each system's file defines it whole, or is empty. Where REJOIN_POLL is defined, in every
 // unit of the program alike, it is poll(2) on any system.
 
@@ -1843,11 +1947,66 @@ private:
 }  // namespace rejoin::inline v0_1
 #endif
 
-#if defined(REJOIN_POLL)
+#if defined(_WIN32)
+
+namespace rejoin::inline v0_1::detail {
+
+using PollHandle = SOCKET;
+using PollEntry = WSAPOLLFD;
+inline constexpr short poll_in = POLLRDNORM, poll_out = POLLWRNORM;
+
+inline int poll_wait(PollEntry* entries, std::size_t count, int timeout) { return ::WSAPoll(entries, static_cast<ULONG>(count), timeout); }
+
+/// Why an entry cannot be watched, if so.
+inline Error poll_refuses(PollEntry entry) {
+    const bool refused = entry.fd == INVALID_SOCKET || poll_wait(&entry, 1, 0) < 0 || (entry.revents & POLLNVAL) != 0;
+    return refused ? Error::system(WSAENOTSOCK) : Error();
+}
+
+/// What any thread may ring to end a wait: a datagram socket of this host that is connected to itself, readable until `clear`.
+class Bell {
+public:
+    Bell() = default;
+    Bell(const Bell&) = delete;
+    ~Bell() {
+        if (fd_ != INVALID_SOCKET) ::closesocket(fd_);
+    }
+    Error open() {
+        if (const Error error = start_winsock()) return error;
+        fd_ = ::WSASocketW(AF_INET, SOCK_DGRAM, 0, nullptr, 0, WSA_FLAG_OVERLAPPED | no_handle_inherit);
+        if (fd_ == INVALID_SOCKET) return winsock_error();
+        sockaddr_in self{};
+        self.sin_family = AF_INET;
+        self.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        int size = sizeof self;
+        u_long on = 1;
+        auto* const address = reinterpret_cast<sockaddr*>(&self);
+        if (::ioctlsocket(fd_, static_cast<long>(FIONBIO), &on) != 0 || ::bind(fd_, address, size) != 0 ||
+            ::getsockname(fd_, address, &size) != 0 || ::connect(fd_, address, size) != 0)
+            return winsock_error();
+        return {};
+    }
+    SOCKET fd() const { return fd_; }
+    void ring() { ::send(fd_, "", 1, 0); }
+    void clear() {
+        char rung;
+        while (::recv(fd_, &rung, 1, 0) > 0) {
+        }
+    }
+
+private:
+    SOCKET fd_ = INVALID_SOCKET;
+};
+
+}  // namespace rejoin::inline v0_1::detail
+#endif
+
+#if defined(REJOIN_POLL) || defined(_WIN32)
 namespace rejoin::inline v0_1 {
 
-/// The system under a `Loop` where there is nothing better: poll(2), whose cost grows with what is watched, for some hundred descriptors.
-/// There is no one descriptor that stands for all, and the alarm is only as exact as a time-out in milliseconds.
+/// The system under a `Loop` where there is nothing better, and on Windows: poll(2) or WSAPoll, whose cost grows with what is watched: for
+/// some hundred descriptors.
+/// No one descriptor stands for all, and the alarm is only as exact as a time-out in milliseconds.
 class Poller {
 public:
     using Handle = detail::PollHandle;
@@ -1991,17 +2150,6 @@ private:
     pthread_mutex_t mutex_ = PTHREAD_MUTEX_INITIALIZER;
 };
 
-/// Holds a `Mutex` for the length of a scope.
-class Lock {
-public:
-    explicit Lock(Mutex& mutex) : mutex_(mutex) { mutex_.lock(); }
-    Lock(const Lock&) = delete;
-    ~Lock() { mutex_.unlock(); }
-
-private:
-    Mutex& mutex_;
-};
-
 /// Runs `body(argument)` on a new thread that nobody joins. The thread takes no signals: they belong to the program's own threads.
 inline Result<void> start_thread(void* (*body)(void*), void* argument) {
     pthread_attr_t attributes;
@@ -2020,6 +2168,63 @@ inline Result<void> start_thread(void* (*body)(void*), void* argument) {
 
 }  // namespace rejoin::inline v0_1
 #endif
+
+#if defined(_WIN32)
+
+namespace rejoin::inline v0_1 {
+
+/// A mutual exclusion lock (SRWLOCK).
+class Mutex {
+public:
+    Mutex() = default;
+    Mutex(const Mutex&) = delete;
+    void lock() { ::AcquireSRWLockExclusive(&mutex_); }
+    void unlock() { ::ReleaseSRWLockExclusive(&mutex_); }
+
+private:
+    SRWLOCK mutex_ = SRWLOCK_INIT;
+};
+
+/// Runs `body(argument)` on a new thread that nobody joins.
+inline Result<void> start_thread(void* (*body)(void*), void* argument) {
+    struct Start {
+        void* (*body)(void*);
+        void* argument;
+        static DWORD WINAPI run(void* start) {
+            const Start copy = *static_cast<Start*>(start);
+            delete static_cast<Start*>(start);
+            copy.body(copy.argument);
+            return 0;
+        }
+    };
+    auto* start = new (std::nothrow) Start{body, argument};
+    if (start == nullptr) return Errc::out_of_memory;
+    const HANDLE thread = ::CreateThread(nullptr, 0, &Start::run, start, 0, nullptr);
+    if (thread == nullptr) {
+        delete start;
+        return Error::system(static_cast<int>(::GetLastError()));
+    }
+    ::CloseHandle(thread);
+    return {};
+}
+
+}  // namespace rejoin::inline v0_1
+#endif
+
+namespace rejoin::inline v0_1 {
+
+/// Holds a `Mutex` for the length of a scope.
+class Lock {
+public:
+    explicit Lock(Mutex& mutex) : mutex_(mutex) { mutex_.lock(); }
+    Lock(const Lock&) = delete;
+    ~Lock() { mutex_.unlock(); }
+
+private:
+    Mutex& mutex_;
+};
+
+}  // namespace rejoin::inline v0_1
 
 namespace rejoin::inline v0_1 {
 
@@ -2630,6 +2835,151 @@ struct NoEvents {
     /// Never calls it.
     void observe(NetworkObserver&) {}
     Error error() const { return {}; }
+};
+
+}  // namespace rejoin::inline v0_1
+
+namespace rejoin::inline v0_1 {
+
+/// Sees from two clocks that the host was asleep: one stands still meanwhile, and the other goes on. Pure.
+class WakeDetector {
+public:
+    /// Less is no sleep: the clocks are not read at the same moment, and may drift. No connection breaks of it either.
+    static constexpr Duration threshold = Duration::seconds(1);
+
+    /// Takes both clocks' present time; returns how long the host has slept since the last look, or zero if it has not. Each sleep is
+    /// returned once. The first look only begins.
+    Duration look(TimePoint monotonic, TimePoint boottime) {
+        const Duration ahead = boottime - monotonic;
+        const Duration slept = begun_ ? ahead - ahead_ : Duration();
+        begun_ = true;
+        ahead_ = ahead;
+        return slept < threshold ? Duration() : slept;
+    }
+
+private:
+    Duration ahead_;  // how much the one clock was ahead of the other at the last look
+    bool begun_ = false;
+};
+
+/// Tells the observers of `feed` that the host `woke`, once for each sleep: at the owner's `look`, or by a timer of its own, which is the
+/// only one of a source on an idle network. Belongs to the loop's thread.
+class WakeWatch {
+public:
+    using Clock = TimePoint (*)();
+
+    /// Seldom enough to cost nothing, and as late as a wake-up without any other sign is noticed.
+    static constexpr Duration interval = Duration::seconds(10);
+
+    /// `tick` is called after each look by the timer, for what the owner has to look at from time to time. The clocks are those of the
+    /// system but in tests.
+    WakeWatch(Loop& loop, ChangeFeed& feed, Delegate<void()> tick = {}, Clock boottime = &boottime_now, Clock monotonic = &monotonic_now)
+        : feed_(feed), timer_(loop, Delegate<void()>::to<&WakeWatch::due>(this)), tick_(tick), boottime_(boottime), monotonic_(monotonic) {
+        look();
+        timer_.after(interval);
+    }
+
+    /// Call it before anything else is handled: the first message after a sleep is then told after the wake-up. Costs three readings of
+    /// a clock.
+    [[gnu::cold]] void look() {
+        const TimePoint before = monotonic_();
+        const TimePoint boottime = boottime_();
+        const TimePoint after = monotonic_();
+        // Held up in between (by a debugger, or a busy machine), the two do not belong together.
+        if (after - before > WakeDetector::threshold / 4) return;
+        NetworkChange change;
+        change.kind = NetworkChange::Kind::woke;
+        change.major = true;  // what slept with it has timed out elsewhere
+        change.slept = detector_.look(after, boottime);
+        if (change.slept > Duration()) feed_.publish(change);
+    }
+
+private:
+    [[gnu::cold]] void due() {
+        timer_.after(interval);
+        look();
+        if (tick_) tick_();
+    }
+
+    ChangeFeed& feed_;
+    Loop::Timer timer_;
+    Delegate<void()> tick_;
+    Clock boottime_, monotonic_;
+    WakeDetector detector_;
+};
+
+}  // namespace rejoin::inline v0_1
+
+namespace rejoin::inline v0_1 {
+
+/// The event source of a system that says only that something has changed (Windows): then everything is read, and compared. Belongs to the
+/// loop's thread.
+///
+///     Notice: Error open(); Handle fd(), readable when something may have changed, until clear(); void clear()
+///     Reader: as that of `PollingWith`
+template <class Notice, class Reader>
+class IpHelperOf {
+public:
+    /// Opens the notices and reads the state: `error` says whether that went well. Use `of`, so that a loop has one.
+    explicit IpHelperOf(Loop& loop)
+        : loop_(loop),
+          watch_(loop, Delegate<void(Ready)>::to<&IpHelperOf::hear>(this)),
+          timer_(loop, Delegate<void()>::to<&IpHelperOf::look>(this)),
+          feed_(loop),
+          reader_(loop, Delegate<void()>::to<&IpHelperOf::look>(this)),
+          wake_(loop, feed_, Delegate<void()>::to<&IpHelperOf::look>(this)) {
+        error_ = notice_.open();
+        if (!error_) error_ = watch_.start(notice_.fd(), Ready::readable).error();
+        NetworkState first;
+        if (!error_) error_ = reader_.read(first).error();
+        if (error_)
+            watch_.stop();
+        else
+            feed_.replace(std::move(first));
+    }
+    /// The one of this loop, made when first asked for. Lives as long as the loop.
+    static IpHelperOf& of(Loop& loop) { return loop.service<IpHelperOf>(); }
+
+    const NetworkState& state() const { return feed_.state(); }
+    /// Tells `observer` of every change from now on, until it is unlinked or destroyed.
+    void observe(NetworkObserver& observer) { feed_.observe(observer); }
+    /// Why the network cannot be watched, or none; `state().known` is then false for good.
+    Error error() const { return error_; }
+
+private:
+    // A notice may come before what it is about can be read; and many come at once, while reading everything is not cheap: 1 ms and more.
+    static constexpr Duration look_again[] = {Duration::milliseconds(10), Duration::milliseconds(100), Duration::seconds(1)};
+    static constexpr Duration between_readings = Duration::milliseconds(10);
+
+    void hear(Ready) {
+        wake_.look();
+        notice_.clear();  // first, so that what happens while it is read makes itself heard again
+        looks_ = 0;
+        const TimePoint next = last_ + between_readings;
+        if (loop_.now() < next)
+            timer_.at(next);
+        else
+            look();
+    }
+    // A reading that fails changes nothing: the next one is made all the same.
+    void look() {
+        if (error_) return;
+        last_ = loop_.now();
+        NetworkState fresh;
+        if (reader_.read(fresh)) feed_.replace(std::move(fresh));
+        if (looks_ < sizeof look_again / sizeof look_again[0]) timer_.after(look_again[looks_++]);
+    }
+
+    Loop& loop_;
+    Notice notice_;
+    Loop::Watch watch_;  // after the notice: it stops before that is closed
+    Loop::Timer timer_;
+    ChangeFeed feed_;
+    Reader reader_;
+    WakeWatch wake_;
+    Error error_;
+    TimePoint last_;                                                // when everything was last read
+    std::size_t looks_ = sizeof look_again / sizeof look_again[0];  // none is due
 };
 
 }  // namespace rejoin::inline v0_1
@@ -3272,77 +3622,6 @@ public:
 
 private:
     TimePoint dead_since_[2] = {TimePoint::never(), TimePoint::never()};
-};
-
-}  // namespace rejoin::inline v0_1
-
-namespace rejoin::inline v0_1 {
-
-/// Sees from two clocks that the host was asleep: one stands still meanwhile, and the other goes on. Pure.
-class WakeDetector {
-public:
-    /// Less is no sleep: the clocks are not read at the same moment, and may drift. No connection breaks of it either.
-    static constexpr Duration threshold = Duration::seconds(1);
-
-    /// Takes both clocks' present time; returns how long the host has slept since the last look, or zero if it has not. Each sleep is
-    /// returned once. The first look only begins.
-    Duration look(TimePoint monotonic, TimePoint boottime) {
-        const Duration ahead = boottime - monotonic;
-        const Duration slept = begun_ ? ahead - ahead_ : Duration();
-        begun_ = true;
-        ahead_ = ahead;
-        return slept < threshold ? Duration() : slept;
-    }
-
-private:
-    Duration ahead_;  // how much the one clock was ahead of the other at the last look
-    bool begun_ = false;
-};
-
-/// Tells the observers of `feed` that the host `woke`, once for each sleep: at the owner's `look`, or by a timer of its own, which is the
-/// only one of a source on an idle network. Belongs to the loop's thread.
-class WakeWatch {
-public:
-    using Clock = TimePoint (*)();
-
-    /// Seldom enough to cost nothing, and as late as a wake-up without any other sign is noticed.
-    static constexpr Duration interval = Duration::seconds(10);
-
-    /// `tick` is called after each look by the timer, for what the owner has to look at from time to time. The clocks are those of the
-    /// system but in tests.
-    WakeWatch(Loop& loop, ChangeFeed& feed, Delegate<void()> tick = {}, Clock boottime = &boottime_now, Clock monotonic = &monotonic_now)
-        : feed_(feed), timer_(loop, Delegate<void()>::to<&WakeWatch::due>(this)), tick_(tick), boottime_(boottime), monotonic_(monotonic) {
-        look();
-        timer_.after(interval);
-    }
-
-    /// Call it before anything else is handled: the first message after a sleep is then told after the wake-up. Costs three readings of
-    /// a clock.
-    [[gnu::cold]] void look() {
-        const TimePoint before = monotonic_();
-        const TimePoint boottime = boottime_();
-        const TimePoint after = monotonic_();
-        // Held up in between (by a debugger, or a busy machine), the two do not belong together.
-        if (after - before > WakeDetector::threshold / 4) return;
-        NetworkChange change;
-        change.kind = NetworkChange::Kind::woke;
-        change.major = true;  // what slept with it has timed out elsewhere
-        change.slept = detector_.look(after, boottime);
-        if (change.slept > Duration()) feed_.publish(change);
-    }
-
-private:
-    [[gnu::cold]] void due() {
-        timer_.after(interval);
-        look();
-        if (tick_) tick_();
-    }
-
-    ChangeFeed& feed_;
-    Loop::Timer timer_;
-    Delegate<void()> tick_;
-    Clock boottime_, monotonic_;
-    WakeDetector detector_;
 };
 
 }  // namespace rejoin::inline v0_1
@@ -4371,18 +4650,7 @@ inline RouteRequest route_query(const RouteDialect& dialect, const IpAddress& de
 
 }  // namespace rejoin::inline v0_1
 
-// `Socket` and `PathInfo`, with one face on every system.
-
-#if !defined(_WIN32)
-#include <errno.h>
-#include <fcntl.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <sys/socket.h>
-#include <sys/uio.h>
-#include <unistd.h>
-
-#include <utility>
+// `Socket`, with one face on every system.
 
 namespace rejoin::inline v0_1 {
 
@@ -4398,6 +4666,74 @@ struct PathInfo {
     /// before) waits for it, or it acknowledged something within `d`. One unanswered probe of a closed window is ordinary.
     bool acknowledges(Duration d) const { return known && ((in_flight == 0 && probes < 2) || since_ack <= d); }
 };
+
+}  // namespace rejoin::inline v0_1
+
+#if !defined(_WIN32)
+#include <netinet/in.h>
+#include <sys/socket.h>
+#endif
+
+namespace rejoin::inline v0_1::detail {
+
+/// The address of a system's sockaddr; of family `none` when it is of neither family.
+inline IpAddress ip_of(const sockaddr* from) {
+    IpAddress ip;
+    if (from->sa_family == AF_INET) {
+        ip.family = Family::v4;
+        std::memcpy(ip.bytes, &reinterpret_cast<const sockaddr_in*>(from)->sin_addr, 4);
+    } else if (from->sa_family == AF_INET6) {
+        const auto* v6 = reinterpret_cast<const sockaddr_in6*>(from);
+        ip.family = Family::v6;
+        ip.scope = static_cast<std::uint32_t>(v6->sin6_scope_id);
+        std::memcpy(ip.bytes, &v6->sin6_addr, 16);
+    }
+    return ip;
+}
+
+/// An address and a port as the system's calls take and give them.
+struct SocketAddress {
+    SocketAddress() = default;
+    SocketAddress(const IpAddress& ip, std::uint16_t port) {
+        if (ip.family == Family::v4) {
+            v4.sin_family = AF_INET;
+            v4.sin_port = htons(port);
+            std::memcpy(&v4.sin_addr, ip.bytes, 4);
+        } else {
+            v6.sin6_family = AF_INET6;
+            v6.sin6_port = htons(port);
+            v6.sin6_scope_id = ip.scope;
+            std::memcpy(&v6.sin6_addr, ip.bytes, 16);
+        }
+    }
+    const sockaddr* get() const { return reinterpret_cast<const sockaddr*>(&v6); }
+    sockaddr* get() { return reinterpret_cast<sockaddr*>(&v6); }
+    socklen_t size() const { return v6.sin6_family == AF_INET ? sizeof v4 : sizeof v6; }
+    /// Not valid when it is of neither family.
+    Endpoint endpoint() const {
+        const IpAddress ip = ip_of(get());
+        if (ip.family == Family::none) return {};
+        return {ip, ntohs(ip.family == Family::v4 ? v4.sin_port : v6.sin6_port)};
+    }
+
+    union {
+        sockaddr_in6 v6{};
+        sockaddr_in v4;
+    };
+};
+
+}  // namespace rejoin::inline v0_1::detail
+
+#if !defined(_WIN32)
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/tcp.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <utility>
+
+namespace rejoin::inline v0_1 {
 
 /// A socket: owned, move-only, non-blocking, close-on-exec, never raising SIGPIPE. Errors are the system's own codes, but for "it would
 /// have to wait", which is `would_block`.
@@ -4445,7 +4781,9 @@ public:
 #if defined(IP_BIND_ADDRESS_NO_PORT)
         if (port == 0 && !listening_reuse_) set(IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1);
 #endif
-        SocketAddress to(ip, port);
+        // Everybody's IPv6 address stands for IPv4 too, whatever the system's habit. OpenBSD has it otherwise, and cannot be asked.
+        if (ip.family == Family::v6 && ip.is_unspecified()) set(IPPROTO_IPV6, IPV6_V6ONLY, 0);
+        detail::SocketAddress to(ip, port);
         return result(::bind(fd_, to.get(), to.size()));
     }
     /// Lets a server listen again at once on a port whose old connections still linger (SO_REUSEADDR, socket(7)); before `bind`.
@@ -4456,7 +4794,7 @@ public:
     Result<void> listen(int backlog) { return result(::listen(fd_, backlog)); }
     /// Starts to connect. `would_block`: under way; when it is writable, `take_error` has the outcome.
     Result<void> connect(const IpAddress& ip, std::uint16_t port) {
-        SocketAddress to(ip, port);
+        detail::SocketAddress to(ip, port);
         if (::connect(fd_, to.get(), to.size()) == 0) return {};
         return errno == EINPROGRESS || errno == EINTR ? Error(Errc::would_block) : last_error();
     }
@@ -4472,6 +4810,13 @@ public:
 #endif
             if (errno != EINTR) return last_error();
         }
+    }
+
+    /// Whether an error of `accept` means that descriptors or memory are out: the connection still waits (accept(2)).
+    static bool exhausted(Error error) {
+        for (int code : {EMFILE, ENFILE, ENOBUFS, ENOMEM})
+            if (error == Error::system(code)) return true;
+        return false;
     }
 
     /// Reads what is there; 0 is the end of the stream.
@@ -4505,7 +4850,7 @@ public:
     }
     /// Sends one datagram from a UDP socket, whole or not at all. `would_block`: the system has no room for it now.
     Result<void> send_to(Bytes datagram, const IpAddress& ip, std::uint16_t port) {
-        SocketAddress to(ip, port);
+        detail::SocketAddress to(ip, port);
         for (;;) {
             if (::sendto(fd_, datagram.data(), datagram.size(), MSG_NOSIGNAL, to.get(), to.size()) >= 0) return {};
             if (errno != EINTR) return last_error();
@@ -4513,7 +4858,7 @@ public:
     }
     /// Takes one datagram, and says whom it is from; it may be empty. One that does not fit is `too_large`, and gone.
     Result<std::size_t> receive_from(MutableBytes to, Endpoint& from) {
-        SocketAddress sender;
+        detail::SocketAddress sender;
         iovec room{to.data(), to.size()};
         msghdr message{};
         message.msg_iov = &room;
@@ -4559,42 +4904,6 @@ private:
     struct Made {};
     Socket(Handle fd, Made) : fd_(fd) {}
 
-    struct SocketAddress {
-        SocketAddress() = default;
-        SocketAddress(const IpAddress& ip, std::uint16_t port) {
-            if (ip.family == Family::v4) {
-                v4.sin_family = AF_INET;
-                v4.sin_port = htons(port);
-                std::memcpy(&v4.sin_addr, ip.bytes, 4);
-            } else {
-                v6.sin6_family = AF_INET6;
-                v6.sin6_port = htons(port);
-                v6.sin6_scope_id = ip.scope;
-                std::memcpy(&v6.sin6_addr, ip.bytes, 16);
-            }
-        }
-        const sockaddr* get() const { return reinterpret_cast<const sockaddr*>(&v6); }
-        sockaddr* get() { return reinterpret_cast<sockaddr*>(&v6); }
-        socklen_t size() const { return v6.sin6_family == AF_INET ? sizeof v4 : sizeof v6; }
-        Endpoint endpoint() const {
-            IpAddress ip;
-            if (v6.sin6_family == AF_INET) {
-                ip.family = Family::v4;
-                std::memcpy(ip.bytes, &v4.sin_addr, 4);
-                return {ip, ntohs(v4.sin_port)};
-            }
-            if (v6.sin6_family != AF_INET6) return {};
-            std::memcpy(ip.bytes, &v6.sin6_addr, 16);
-            ip.family = Family::v6;
-            ip.scope = v6.sin6_scope_id;
-            return {ip, ntohs(v6.sin6_port)};
-        }
-        union {
-            sockaddr_in6 v6{};
-            sockaddr_in v4;
-        };
-    };
-
     static Result<Socket> open(Family family, int type) {
         if (family == Family::none) return Errc::invalid_argument;
         const int domain = family == Family::v4 ? AF_INET : AF_INET6;
@@ -4618,7 +4927,7 @@ private:
         ::setsockopt(fd_, level, option, &value, sizeof value);
     }
     Endpoint endpoint_of(int (*get)(int, sockaddr*, socklen_t*)) const {
-        SocketAddress from;
+        detail::SocketAddress from;
         socklen_t size = sizeof from;
         if (get(fd_, from.get(), &size) != 0) return {};
         return from.endpoint();
@@ -4651,6 +4960,191 @@ inline PathInfo Socket::path_info() const {
     path.since_ack = Duration::milliseconds(info.tcpi_last_ack_recv);
     return path;
 }
+
+}  // namespace rejoin::inline v0_1
+#endif
+
+#include <utility>
+
+#if defined(_WIN32)
+
+namespace rejoin::inline v0_1 {
+
+/// A socket: owned, move-only, non-blocking, not inherited by child processes. Errors are the system's own codes (WSAGetLastError), but for
+/// "it would have to wait", which is `would_block`.
+class Socket {
+public:
+    using Handle = SOCKET;
+
+    Socket() = default;
+    /// Takes a socket over and makes it non-blocking and not inheritable.
+    explicit Socket(Handle fd) : fd_(fd) {
+        if (fd == INVALID_SOCKET) return;
+        u_long on = 1;
+        ::ioctlsocket(fd, static_cast<long>(FIONBIO), &on);
+        ::SetHandleInformation(reinterpret_cast<HANDLE>(fd), HANDLE_FLAG_INHERIT, 0);
+    }
+    Socket(Socket&& other) noexcept : fd_(std::exchange(other.fd_, INVALID_SOCKET)) {}
+    Socket& operator=(Socket&& other) noexcept {
+        std::swap(fd_, other.fd_);
+        return *this;
+    }
+    ~Socket() { close(); }
+
+    static Result<Socket> tcp(Family family) { return open(family, SOCK_STREAM); }
+    /// An ICMP error that an earlier datagram met with does not come back from a later call (SIO_UDP_CONNRESET and SIO_UDP_NETRESET are
+    /// off).
+    static Result<Socket> udp(Family family) {
+        auto made = open(family, SOCK_DGRAM);
+        if (!made) return made;
+        for (DWORD report : {0x9800000Cu /* SIO_UDP_CONNRESET */, 0x9800000Fu /* SIO_UDP_NETRESET */}) {
+            BOOL off = FALSE;
+            DWORD size = 0;
+            ::WSAIoctl(made->fd_, report, &off, sizeof off, nullptr, 0, &size, nullptr, nullptr);
+        }
+        return made;
+    }
+
+    explicit operator bool() const { return fd_ != INVALID_SOCKET; }
+    Handle fd() const { return fd_; }
+    /// Gives the socket to the caller, who closes it.
+    Handle release() { return std::exchange(fd_, INVALID_SOCKET); }
+    void close() {
+        if (fd_ != INVALID_SOCKET) ::closesocket(std::exchange(fd_, INVALID_SOCKET));
+    }
+    /// Closes with a reset instead of an orderly end (SO_LINGER of zero): what was not sent is discarded.
+    void reset() {
+        if (fd_ == INVALID_SOCKET) return;
+        set(SOL_SOCKET, SO_LINGER, linger{1, 0});
+        close();
+    }
+
+    /// Binds to a local address and port; port 0 is chosen by the system.
+    Result<void> bind(const IpAddress& ip, std::uint16_t port) {
+        // Everybody's IPv6 address stands for IPv4 too, as elsewhere.
+        if (ip.family == Family::v6 && ip.is_unspecified()) set(IPPROTO_IPV6, IPV6_V6ONLY, DWORD{0});
+        const detail::SocketAddress to(ip, port);
+        return result(::bind(fd_, to.get(), to.size()));
+    }
+    /// For a server: nobody else may bind to its port (SO_EXCLUSIVEADDRUSE); before `bind`. Connections that linger do not keep a port from
+    /// being bound here; what SO_REUSEADDR does here is to let any program take it away.
+    void reuse_address() { set(SOL_SOCKET, SO_EXCLUSIVEADDRUSE, BOOL{TRUE}); }
+    /// A backlog of more than 200 has to be asked for as a hint, the number negated, or counts as 200.
+    Result<void> listen(int backlog) { return result(::listen(fd_, backlog > 200 ? -backlog : backlog)); }
+    /// Starts to connect. `would_block`: under way; when it is writable, `take_error` has the outcome.
+    Result<void> connect(const IpAddress& ip, std::uint16_t port) {
+        const detail::SocketAddress to(ip, port);
+        return result(::connect(fd_, to.get(), to.size()));
+    }
+    /// Takes one waiting connection.
+    Result<Socket> accept() {
+        const Handle fd = ::accept(fd_, nullptr, nullptr);
+        if (fd == INVALID_SOCKET) return detail::winsock_error();
+        return Socket(fd);
+    }
+    /// Whether an error of `accept` means that descriptors or memory are out: the connection still waits.
+    static bool exhausted(Error error) { return error == Error::system(WSAEMFILE) || error == Error::system(WSAENOBUFS); }
+
+    /// Reads what is there; 0 is the end of the stream.
+    Result<std::size_t> receive(MutableBytes to) {
+        const int n = ::recv(fd_, reinterpret_cast<char*>(to.data()), length(to.size()), 0);
+        if (n >= 0) return static_cast<std::size_t>(n);
+        return detail::winsock_error();
+    }
+    /// Writes the pieces in order in one system call; returns how many bytes the system took, at least one. At most 8 pieces count.
+    Result<std::size_t> send(std::span<const Bytes> pieces) {
+        WSABUF buffers[8];
+        DWORD count = 0;
+        for (Bytes piece : pieces.first(pieces.size() < 8 ? pieces.size() : 8))
+            buffers[count++] = {static_cast<ULONG>(length(piece.size())), const_cast<CHAR*>(reinterpret_cast<const CHAR*>(piece.data()))};
+        DWORD sent = 0;
+        if (::WSASend(fd_, buffers, count, &sent, 0, nullptr, nullptr) != 0) return detail::winsock_error();
+        return sent;
+    }
+    Result<std::size_t> send(Bytes bytes) { return send({&bytes, 1}); }
+    /// Sends one datagram from a UDP socket, whole or not at all. `would_block`: the system has no room for it now.
+    Result<void> send_to(Bytes datagram, const IpAddress& ip, std::uint16_t port) {
+        const detail::SocketAddress to(ip, port);
+        const int n = ::sendto(fd_, reinterpret_cast<const char*>(datagram.data()), length(datagram.size()), 0, to.get(), to.size());
+        return result(n >= 0 ? 0 : n);
+    }
+    /// Takes one datagram, and says whom it is from; it may be empty. One that does not fit is `too_large`, and gone.
+    Result<std::size_t> receive_from(MutableBytes to, Endpoint& from) {
+        detail::SocketAddress sender;
+        int size = sizeof sender;
+        const int n = ::recvfrom(fd_, reinterpret_cast<char*>(to.data()), length(to.size()), 0, sender.get(), &size);
+        if (n < 0 && ::WSAGetLastError() != WSAEMSGSIZE) return detail::winsock_error();
+        from = sender.endpoint();
+        if (n < 0) return Errc::too_large;
+        return static_cast<std::size_t>(n);
+    }
+    /// Ends the sending direction; the peer reads the end of the stream after everything that was sent.
+    Result<void> shutdown_send() { return result(::shutdown(fd_, SD_SEND)); }
+
+    /// The pending error of the socket (SO_ERROR), which is thereby cleared; none is `Error{}`.
+    Error take_error() {
+        int error = 0;
+        int size = sizeof error;
+        if (::getsockopt(fd_, SOL_SOCKET, SO_ERROR, reinterpret_cast<char*>(&error), &size) != 0) return detail::winsock_error();
+        return error == 0 ? Error() : Error::system(error);
+    }
+    Endpoint local_endpoint() const { return endpoint_of(::getsockname); }
+    Endpoint peer_endpoint() const { return endpoint_of(::getpeername); }
+
+    /// Sends small pieces at once (TCP_NODELAY): the library gathers by itself.
+    void no_delay() { set(IPPROTO_TCP, TCP_NODELAY, BOOL{TRUE}); }
+    /// Windows has no bound on the time between retransmissions.
+    void cap_retransmission(Duration) {}
+    /// From SIO_TCP_INFO (Windows 10 1703 and later). The system does not say when it last heard from the peer, nor what becomes of its
+    /// probes of a closed window: so nothing is known while the window is closed.
+    PathInfo path_info() const {
+        struct {  // TCP_INFO_v0
+            std::uint32_t state, mss;
+            std::uint64_t connection_time_ms;
+            std::uint8_t timestamps;
+            std::uint32_t rtt_us, min_rtt_us, bytes_in_flight, congestion_window, send_window, receive_window, receive_buffer;
+            std::uint64_t bytes_out, bytes_in;
+            std::uint32_t reordered, retransmitted, fast_retransmits, duplicate_acks, timeout_episodes;
+            std::uint8_t syn_retransmits;
+        } info;
+        DWORD version = 0, size = 0;
+        PathInfo path;
+        if (::WSAIoctl(fd_, 0xD8000027u /* SIO_TCP_INFO */, &version, sizeof version, &info, sizeof info, &size, nullptr, nullptr) != 0 ||
+            size < sizeof info || info.mss == 0)
+            return path;
+        path.known = info.send_window > 0;
+        path.in_flight = (info.bytes_in_flight + info.mss - 1) / info.mss;
+        path.since_ack = Duration::unlimited();
+        return path;
+    }
+
+private:
+    static int length(std::size_t n) { return n > INT32_MAX ? INT32_MAX : static_cast<int>(n); }
+    static Result<Socket> open(Family family, int type) {
+        if (family == Family::none) return Errc::invalid_argument;
+        if (const Error error = detail::start_winsock()) return error;
+        const Handle fd =
+            ::WSASocketW(family == Family::v4 ? AF_INET : AF_INET6, type, 0, nullptr, 0, WSA_FLAG_OVERLAPPED | detail::no_handle_inherit);
+        if (fd == INVALID_SOCKET) return detail::winsock_error();
+        return Socket(fd);
+    }
+    static Result<void> result(int returned) {
+        if (returned != 0) return detail::winsock_error();
+        return {};
+    }
+    template <class T>
+    void set(int level, int option, const T& value) {
+        ::setsockopt(fd_, level, option, reinterpret_cast<const char*>(&value), sizeof value);
+    }
+    Endpoint endpoint_of(int(WSAAPI* get)(SOCKET, sockaddr*, int*)) const {
+        detail::SocketAddress from;
+        int size = sizeof from;
+        if (get(fd_, from.get(), &size) != 0) return {};
+        return from.endpoint();
+    }
+
+    Handle fd_ = INVALID_SOCKET;
+};
 
 }  // namespace rejoin::inline v0_1
 #endif
@@ -4767,6 +5261,257 @@ private:
     }
 
     DnsWatch dns_;
+};
+
+}  // namespace rejoin::inline v0_1
+#endif
+
+#if defined(_WIN32)
+#include <iphlpapi.h>
+#include <netioapi.h>
+
+#include <cstdlib>
+#include <new>
+#include <utility>
+#if defined(_MSC_VER)
+#pragma comment(lib, "iphlpapi")
+#endif
+
+namespace rejoin::inline v0_1 {
+
+/// Hears that something may have changed in the host's network: from NotifyIpInterfaceChange, NotifyUnicastIpAddressChange and
+/// NotifyRouteChange2, and from SIO_ADDRESS_LIST_CHANGE for each family, since none of them tells everything. What they call, on threads
+/// of the system's, rings a bell and does nothing else: it takes no lock, so that closing, which waits for it, cannot deadlock. Belongs to
+/// the loop's thread.
+class NetworkNotice {
+public:
+    NetworkNotice() = default;
+    NetworkNotice(const NetworkNotice&) = delete;
+    ~NetworkNotice() { close(); }
+
+    /// An error only when there is no way to hear of anything.
+    Error open() {
+        context_ = new (std::nothrow) Context;
+        if (context_ == nullptr) return Errc::out_of_memory;
+        Error error = context_->bell.open();
+        if (error) {
+            close();
+            return error;
+        }
+        const DWORD refused[] = {
+            ::NotifyIpInterfaceChange(
+                AF_UNSPEC, [](PVOID to, MIB_IPINTERFACE_ROW*, MIB_NOTIFICATION_TYPE) WINAPI { ring(to); }, &context_->bell, FALSE,
+                &notices_[0]),
+            ::NotifyUnicastIpAddressChange(
+                AF_UNSPEC, [](PVOID to, MIB_UNICASTIPADDRESS_ROW*, MIB_NOTIFICATION_TYPE) WINAPI { ring(to); }, &context_->bell, FALSE,
+                &notices_[1]),
+            ::NotifyRouteChange2(
+                AF_UNSPEC, [](PVOID to, MIB_IPFORWARD_ROW2*, MIB_NOTIFICATION_TYPE) WINAPI { ring(to); }, &context_->bell, FALSE,
+                &notices_[2]),
+        };
+        bool any = false;
+        for (int i = 0; i < 3; ++i) {
+            if (refused[i] != NO_ERROR) notices_[i] = nullptr;
+            any = any || refused[i] == NO_ERROR;
+        }
+        any = context_->lists[0].open(AF_INET, context_->bell) || any;
+        any = context_->lists[1].open(AF_INET6, context_->bell) || any;
+        if (any) return {};
+        close();
+        return Error::system(static_cast<int>(refused[0]));
+    }
+    /// Readable when something may have changed, until `clear`.
+    SOCKET fd() const { return context_->bell.fd(); }
+    void clear() {
+        context_->bell.clear();
+        for (AddressList& list : context_->lists) list.again();
+    }
+
+private:
+    static void ring(void* bell) { static_cast<detail::Bell*>(bell)->ring(); }
+
+    // SIO_ADDRESS_LIST_CHANGE, which is asked for anew after each change.
+    struct AddressList {
+        SOCKET socket = INVALID_SOCKET;
+        HANDLE event = nullptr, wait = nullptr;
+        OVERLAPPED change{};
+        bool asked = false;
+
+        bool open(int family, detail::Bell& bell) {
+            socket = ::WSASocketW(family, SOCK_DGRAM, 0, nullptr, 0, WSA_FLAG_OVERLAPPED | detail::no_handle_inherit);
+            event = ::CreateEventW(nullptr, FALSE, FALSE, nullptr);
+            if (socket == INVALID_SOCKET || event == nullptr) return false;
+            ask();
+            const auto rung = [](PVOID to, BOOLEAN) CALLBACK { ring(to); };
+            return asked && ::RegisterWaitForSingleObject(&wait, event, rung, &bell, INFINITE, WT_EXECUTEDEFAULT) != FALSE;
+        }
+        void ask() {
+            change = {};
+            change.hEvent = event;
+            DWORD size = 0;
+            const int done = ::WSAIoctl(socket, SIO_ADDRESS_LIST_CHANGE, nullptr, 0, nullptr, 0, &size, &change, nullptr);
+            asked = done == 0 || ::WSAGetLastError() == WSA_IO_PENDING;
+        }
+        void again() {
+            if (asked && HasOverlappedIoCompleted(&change)) ask();
+        }
+        // False when the system may still use it.
+        bool close() {
+            bool done = wait == nullptr || ::UnregisterWaitEx(wait, INVALID_HANDLE_VALUE) != FALSE;
+            if (socket != INVALID_SOCKET) {
+                ::CancelIoEx(reinterpret_cast<HANDLE>(socket), &change);
+                ::closesocket(socket);
+            }
+            if (asked && !HasOverlappedIoCompleted(&change)) done = ::WaitForSingleObject(event, 1000) == WAIT_OBJECT_0 && done;
+            if (done && event != nullptr) ::CloseHandle(event);
+            return done;
+        }
+    };
+    struct Context {
+        detail::Bell bell;
+        AddressList lists[2];
+    };
+
+    // What cannot be called off may still be called: then what it uses is leaked rather than freed.
+    void close() {
+        if (context_ == nullptr) return;
+        bool done = true;
+        for (HANDLE& notice : notices_)
+            if (notice != nullptr) done = ::CancelMibChangeNotify2(std::exchange(notice, nullptr)) == NO_ERROR && done;
+        for (AddressList& list : context_->lists) done = list.close() && done;
+        if (done) delete context_;
+        context_ = nullptr;
+    }
+
+    Context* context_ = nullptr;
+    HANDLE notices_[3] = {};
+};
+
+}  // namespace rejoin::inline v0_1
+#endif
+
+#if defined(_WIN32)
+
+namespace rejoin::inline v0_1 {
+
+/// Reads what Windows says of its network: GetAdaptersAddresses, the source address that it gives a socket, and GetBestRoute2 for the
+/// router on the way. Adapters that are switched off are not among its interfaces. Belongs to the loop's thread.
+class NetworkReader {
+public:
+    /// `touched` is never called: nothing but the notices of the system makes itself heard.
+    NetworkReader(Loop&, Delegate<void()>) {}
+
+    /// Fills an empty state, and makes it `known`. The error is the system's.
+    Result<void> read(NetworkState& to) {
+        // Usual hosts fit into the first buffer; what grows meanwhile gets a larger one.
+        ULONG size = 16 * 1024;
+        for (int attempt = 0; attempt < 4; ++attempt) {
+            void* const buffer = std::malloc(size);
+            if (buffer == nullptr) return Errc::out_of_memory;
+            auto* const adapters = static_cast<IP_ADAPTER_ADDRESSES*>(buffer);
+            const ULONG error = ::GetAdaptersAddresses(
+                AF_UNSPEC, GAA_FLAG_SKIP_ANYCAST | GAA_FLAG_SKIP_MULTICAST | GAA_FLAG_INCLUDE_GATEWAYS, nullptr, adapters, &size);
+            Result<void> done = {};
+            if (error == NO_ERROR)
+                done = take(adapters, to);
+            else if (error != ERROR_NO_DATA)
+                done = Error::system(static_cast<int>(error));
+            std::free(buffer);
+            if (error == ERROR_BUFFER_OVERFLOW) continue;
+            if (done) to.known = true;
+            return done;
+        }
+        return Errc::too_large;
+    }
+
+private:
+    static Result<void> take(const IP_ADAPTER_ADDRESSES* adapters, NetworkState& to) {
+        bool stored = true;
+        for (const auto* adapter = adapters; adapter != nullptr; adapter = adapter->Next) {
+            Interface i;
+            i.index = index_of(*adapter);
+            if (i.index == 0) continue;
+            i.name = name_of(adapter->FriendlyName);
+            i.up = adapter->OperStatus != IfOperStatusNotPresent;
+            i.carrier = adapter->OperStatus == IfOperStatusUp || adapter->OperStatus == IfOperStatusUnknown;
+            i.loopback = adapter->IfType == IF_TYPE_SOFTWARE_LOOPBACK;
+            stored = to.put(i) && stored;
+            for (const auto* at = adapter->FirstUnicastAddress; at != nullptr; at = at->Next) {
+                InterfaceAddress address;
+                address.interface_index = i.index;
+                address.ip = detail::ip_of(at->Address.lpSockaddr);
+                if (address.ip.family == Family::none) continue;
+                if (address.ip.family == Family::v6 && address.ip.is_link_local()) address.ip.scope = i.index;
+                address.prefix_length = at->OnLinkPrefixLength;
+                address.tentative = at->DadState == IpDadStateTentative || at->DadState == IpDadStateInvalid;
+                address.duplicate = at->DadState == IpDadStateDuplicate;
+                address.deprecated = at->DadState == IpDadStateDeprecated;
+                address.temporary = address.ip.family == Family::v6 && at->SuffixOrigin == IpSuffixOriginRandom;
+                stored = to.put(address) && stored;
+            }
+            if (!i.running()) continue;
+            for (const auto* at = adapter->FirstDnsServerAddress; at != nullptr; at = at->Next) {
+                const IpAddress server = detail::ip_of(at->Address.lpSockaddr);
+                if (server.family != Family::none && !is_placeholder(server)) stored = add_server(server, to) && stored;
+            }
+        }
+        if (!stored) return Errc::out_of_memory;
+        for (Family family : {Family::v4, Family::v6}) to.route_for(family) = route(family, adapters, to);
+        return {};
+    }
+
+    // An interface without IPv4 has its number as one of IPv6 alone.
+    static std::uint32_t index_of(const IP_ADAPTER_ADDRESSES& adapter) {
+        return adapter.IfIndex != 0 ? adapter.IfIndex : adapter.Ipv6IfIndex;
+    }
+    // The name that people see, cut where it is too long, and not inside a character.
+    static Text<15> name_of(const wchar_t* wide) {
+        char name[256 * 3] = "";
+        ::WideCharToMultiByte(CP_UTF8, 0, wide, -1, name, sizeof name - 1, nullptr, nullptr);
+        std::size_t size = std::strlen(name);
+        if (size > 15) size = 15;
+        while (size > 0 && (name[size] & 0xC0) == 0x80) --size;
+        return Text<15>(TextView(name, size));
+    }
+    // Where no IPv6 server is configured, Windows lists three addresses that nobody has (fec0:0:0:ffff::1 to 3).
+    static bool is_placeholder(const IpAddress& server) {
+        static constexpr std::uint8_t prefix[] = {0xfe, 0xc0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0};
+        return server.family == Family::v6 && std::memcmp(server.bytes, prefix, sizeof prefix) == 0;
+    }
+    static bool add_server(const IpAddress& server, NetworkState& to) {
+        for (const IpAddress& known : to.dns_servers)
+            if (known == server) return true;
+        return to.dns_servers.size() == NetworkState::dns_servers_max || to.dns_servers.push(server);
+    }
+
+    static Route route(Family family, const IP_ADAPTER_ADDRESSES* adapters, const NetworkState& in) {
+        const IpAddress& destination = family == Family::v4 ? internet_v4 : internet_v6;
+        Route route;
+        route.source = source_address(destination);
+        route.interface_index = in.interface_of(route.source);
+        const Interface* const by = in.find_interface(route.interface_index);
+        if (by == nullptr || !by->running() || by->loopback) return {};
+        route.present = true;
+        route.gateway = gateway(destination, route.interface_index, adapters);
+        if (route.gateway.is_link_local() && family == Family::v6) route.gateway.scope = route.interface_index;
+        return route;
+    }
+    static IpAddress gateway(const IpAddress& destination, std::uint32_t index, const IP_ADAPTER_ADDRESSES* adapters) {
+        const detail::SocketAddress to(destination, 0);
+        SOCKADDR_INET target{}, source{};
+        std::memcpy(&target, to.get(), static_cast<std::size_t>(to.size()));
+        MIB_IPFORWARD_ROW2 row{};
+        if (::GetBestRoute2(nullptr, index, nullptr, &target, 0, &row, &source) == NO_ERROR) {
+            const IpAddress next = detail::ip_of(reinterpret_cast<const sockaddr*>(&row.NextHop));
+            return next.is_unspecified() ? IpAddress() : next;  // on the link
+        }
+        for (const auto* adapter = adapters; adapter != nullptr; adapter = adapter->Next)
+            for (const auto* at = adapter->FirstGatewayAddress; at != nullptr && index_of(*adapter) == index; at = at->Next) {
+                const IpAddress ip = detail::ip_of(at->Address.lpSockaddr);
+                if (ip.family == destination.family) return ip;
+            }
+        return {};
+    }
 };
 
 }  // namespace rejoin::inline v0_1
@@ -5086,7 +5831,12 @@ private:
 #include <net/route.h>
 #include <stddef.h>
 #include <sys/ioctl.h>
+#if defined(__APPLE__)
+// Its sys/sysctl.h brings names into everybody's way (struct session, proc), for this one call.
+extern "C" int sysctl(int*, unsigned, void*, std::size_t*, void*, std::size_t);
+#else
 #include <sys/sysctl.h>
+#endif
 
 #include <cstdlib>
 
@@ -5142,7 +5892,12 @@ public:
 #else
         constexpr int what = NET_RT_IFLIST;
 #endif
-        int name[] = {CTL_NET, PF_ROUTE, 0, 0, what, 0};
+#if defined(__APPLE__)
+        constexpr int ctl_net = 4;
+#else
+        constexpr int ctl_net = CTL_NET;
+#endif
+        int name[] = {ctl_net, PF_ROUTE, 0, 0, what, 0};
         // Between the two calls the list may grow; then the second has no room for it.
         for (int attempt = 0;; ++attempt) {
             std::size_t size = 0;
@@ -5289,14 +6044,16 @@ private:
     Polling* polling_;
 };
 
-/// The event source of the system that is compiled for: `Netlink` on Linux, `RouteSocket` on macOS and the BSDs.
+/// The event source of the system that is compiled for: `Netlink` on Linux, `RouteSocket` on macOS and the BSDs,
+/// `IpHelper` on Windows.
 #if defined(__linux__)
 using SystemEvents = OrPolling<Netlink>;
 #elif !defined(_WIN32)
 using RouteSocket = RouteSocketOf<RoutingSocket, DnsWatch>;
 using SystemEvents = OrPolling<RouteSocket>;
 #else
-using SystemEvents = Polling;
+using IpHelper = IpHelperOf<NetworkNotice, NetworkReader>;
+using SystemEvents = OrPolling<IpHelper>;
 #endif
 
 }  // namespace rejoin::inline v0_1
@@ -5337,11 +6094,33 @@ inline Result<void> entropy(MutableBytes to) {
 }  // namespace rejoin::inline v0_1
 #endif
 
+#if defined(_WIN32)
+#include <bcrypt.h>
+#if defined(_MSC_VER)
+#pragma comment(lib, "bcrypt")
+#endif
+
+namespace rejoin::inline v0_1 {
+
+/// Fills `to` with bytes fit for keys, from BCryptGenRandom. The error's code is an NTSTATUS.
+inline Result<void> entropy(MutableBytes to) {
+    while (!to.empty()) {
+        const ULONG size = to.size() > INT32_MAX ? INT32_MAX : static_cast<ULONG>(to.size());
+        const NTSTATUS status = ::BCryptGenRandom(nullptr, reinterpret_cast<PUCHAR>(to.data()), size, BCRYPT_USE_SYSTEM_PREFERRED_RNG);
+        if (status < 0) return Error::system(static_cast<int>(status));
+        to = to.subspan(size);
+    }
+    return {};
+}
+
+}  // namespace rejoin::inline v0_1
+#endif
+
+// `look_up(name)`, which waits, and `no_address`.
+
 #if !defined(_WIN32)
 #include <errno.h>
 #include <netdb.h>
-#include <netinet/in.h>
-#include <sys/socket.h>
 
 namespace rejoin::inline v0_1 {
 
@@ -5361,21 +6140,44 @@ inline constexpr Error no_address = Error::resolver(EAI_NONAME);
     if (error != 0) return Error::resolver(error);
     Array<IpAddress> found;
     for (const addrinfo* at = list; at != nullptr && found.size() < 16; at = at->ai_next) {
-        IpAddress ip;
-        if (at->ai_family == AF_INET) {
-            ip.family = Family::v4;
-            std::memcpy(ip.bytes, &reinterpret_cast<const sockaddr_in*>(at->ai_addr)->sin_addr, 4);
-        } else if (at->ai_family == AF_INET6) {
-            const auto* v6 = reinterpret_cast<const sockaddr_in6*>(at->ai_addr);
-            ip.family = Family::v6;
-            std::memcpy(ip.bytes, &v6->sin6_addr, 16);
-            ip.scope = v6->sin6_scope_id;
-        } else {
-            continue;
-        }
-        if (!found.push(ip)) break;
+        const IpAddress ip = detail::ip_of(at->ai_addr);
+        if (ip.family != Family::none && !found.push(ip)) break;
     }
     ::freeaddrinfo(list);
+    if (found.empty()) return no_address;
+    return found;
+}
+
+}  // namespace rejoin::inline v0_1
+#endif
+
+#if defined(_WIN32)
+
+namespace rejoin::inline v0_1 {
+
+/// A look-up that found nothing.
+inline constexpr Error no_address = Error::resolver(WSAHOST_NOT_FOUND);
+
+/// The addresses of a name (UTF-8), in the system's order of preference (RFC 6724), at most 16: GetAddrInfoW, whose codes are
+/// Winsock's. Waits, for as long as the system's resolver does. Any thread.
+inline Result<Array<IpAddress>> look_up(const char* name) {
+    if (const Error error = detail::start_winsock()) return error;
+    wchar_t wide[256];
+    if (::MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, name, -1, wide, 256) == 0) return no_address;
+    ADDRINFOW hints{};
+    hints.ai_family = AF_UNSPEC;
+    hints.ai_socktype = SOCK_STREAM;
+    hints.ai_flags = AI_ADDRCONFIG;
+    ADDRINFOW* list = nullptr;
+    const int error = ::GetAddrInfoW(wide, nullptr, &hints, &list);
+    if (error == WSA_NOT_ENOUGH_MEMORY) return Errc::out_of_memory;
+    if (error != 0) return Error::resolver(error);
+    Array<IpAddress> found;
+    for (const ADDRINFOW* at = list; at != nullptr && found.size() < 16; at = at->ai_next) {
+        const IpAddress ip = detail::ip_of(at->ai_addr);
+        if (ip.family != Family::none && !found.push(ip)) break;
+    }
+    ::FreeAddrInfoW(list);
     if (found.empty()) return no_address;
     return found;
 }
@@ -5794,6 +6596,11 @@ concept RecoveryPolicy = requires(R& policy, const typename R::Options& options,
 
 }  // namespace rejoin::inline v0_1
 
+#if !defined(_WIN32)
+#include <errno.h>
+#include <netdb.h>
+#endif
+
 namespace rejoin::inline v0_1 {
 
 namespace detail {
@@ -5803,42 +6610,84 @@ struct ErrorRow {
     FailureKind kind;
 };
 
-inline constexpr ErrorRow linux_errors[] = {
-    {1, FailureKind::forbidden},             // EPERM: an output rule of the local firewall (UDP), or SO_BINDTODEVICE without privilege
-    {4, FailureKind::reset},                 // EINTR: on a socket only when it is torn down under the call
-    {12, FailureKind::exhausted},            // ENOMEM
-    {13, FailureKind::no_route},             // EACCES: a prohibit route; a broadcast address without SO_BROADCAST is the program's fault
-    {19, FailureKind::no_route},             // ENODEV: the bound device is gone
-    {22, FailureKind::no_route},             // EINVAL: a blackhole route, on connect
-    {23, FailureKind::exhausted},            // ENFILE
-    {24, FailureKind::exhausted},            // EMFILE
-    {32, FailureKind::reset},                // EPIPE: written after the peer's reset
-    {71, FailureKind::reset},                // EPROTO
-    {92, FailureKind::unreachable},          // ENOPROTOOPT: ICMP protocol unreachable
-    {97, FailureKind::no_route},             // EAFNOSUPPORT: this host has not this family
-    {98, FailureKind::exhausted},            // EADDRINUSE: no port left on connect; on listen, taken
-    {99, FailureKind::address_unavailable},  // EADDRNOTAVAIL: the address is gone or tentative; on connect, no port left
-    {100, FailureKind::no_route},            // ENETDOWN
-    {101, FailureKind::no_route},            // ENETUNREACH
-    {102, FailureKind::reset},               // ENETRESET
-    {103, FailureKind::reset},               // ECONNABORTED: the system destroyed the socket
-    {104, FailureKind::reset},               // ECONNRESET
-    {105, FailureKind::exhausted},           // ENOBUFS
-    {107, FailureKind::reset},               // ENOTCONN: reset between two calls
-    {110, FailureKind::timed_out},           // ETIMEDOUT
-    {111, FailureKind::refused},             // ECONNREFUSED
-    {112, FailureKind::unreachable},         // EHOSTDOWN
-    {113, FailureKind::unreachable},         // EHOSTUNREACH: the gateway is dead, or ICMP said so
+#if defined(_WIN32)
+inline constexpr ErrorRow system_errors[] = {
+    {8, FailureKind::exhausted},                           // ERROR_NOT_ENOUGH_MEMORY
+    {14, FailureKind::exhausted},                          // ERROR_OUTOFMEMORY
+    {WSAEINTR, FailureKind::reset},                        // a call that the socket's end cut short
+    {WSAEACCES, FailureKind::forbidden},                   // the firewall, or a port that somebody has for himself alone
+    {WSAEMFILE, FailureKind::exhausted},                   //
+    {WSAENOPROTOOPT, FailureKind::unreachable},            // ICMP protocol unreachable
+    {WSAEAFNOSUPPORT, FailureKind::no_route},              // this host has not this family
+    {WSAEADDRINUSE, FailureKind::exhausted},               // no port left on connect; on listen, taken
+    {WSAEADDRNOTAVAIL, FailureKind::address_unavailable},  // the address is gone or tentative
+    {WSAENETDOWN, FailureKind::no_route},                  //
+    {WSAENETUNREACH, FailureKind::no_route},               //
+    {WSAENETRESET, FailureKind::reset},                    // keep-alive gave up, or the interface went
+    {WSAECONNABORTED, FailureKind::reset},                 // the system ended it: retransmissions unanswered, or the address is gone
+    {WSAECONNRESET, FailureKind::reset},                   //
+    {WSAENOBUFS, FailureKind::exhausted},                  // no port or no memory
+    {WSAENOTCONN, FailureKind::reset},                     // reset between two calls
+    {WSAESHUTDOWN, FailureKind::reset},                    //
+    {WSAETIMEDOUT, FailureKind::timed_out},                //
+    {WSAECONNREFUSED, FailureKind::refused},               //
+    {WSAEHOSTDOWN, FailureKind::unreachable},              //
+    {WSAEHOSTUNREACH, FailureKind::unreachable},           // the gateway is dead, or ICMP said so
+    {WSAEPROCLIM, FailureKind::exhausted},                 //
+    {WSASYSNOTREADY, FailureKind::no_route},               // the network is not up yet
+};
+
+// GetAddrInfoW
+inline constexpr ErrorRow resolver_errors[] = {
+    {WSAHOST_NOT_FOUND, FailureKind::name_unknown},
+    {WSATRY_AGAIN, FailureKind::name_service},  // no server answered, or there is no network to ask over
+    {WSANO_RECOVERY, FailureKind::name_service},
+    {WSANO_DATA, FailureKind::name_unknown},  // the name has no address
+    {WSA_NOT_ENOUGH_MEMORY, FailureKind::exhausted},
+};
+#else
+// By their names: each system has its own numbers.
+inline constexpr ErrorRow system_errors[] = {
+    {EPERM, FailureKind::forbidden},                    // an output rule of the local firewall (UDP), or SO_BINDTODEVICE without privilege
+    {EINTR, FailureKind::reset},                        // on a socket only when it is torn down under the call
+    {ENOMEM, FailureKind::exhausted},                   //
+    {EACCES, FailureKind::no_route},                    // a prohibit route; a broadcast address without SO_BROADCAST is the program's fault
+    {ENODEV, FailureKind::no_route},                    // the bound device is gone
+    {EINVAL, FailureKind::no_route},                    // a blackhole route, on connect
+    {ENFILE, FailureKind::exhausted},                   //
+    {EMFILE, FailureKind::exhausted},                   //
+    {EPIPE, FailureKind::reset},                        // written after the peer's reset
+    {EPROTO, FailureKind::reset},                       //
+    {ENOPROTOOPT, FailureKind::unreachable},            // ICMP protocol unreachable
+    {EAFNOSUPPORT, FailureKind::no_route},              // this host has not this family
+    {EADDRINUSE, FailureKind::exhausted},               // no port left on connect; on listen, taken
+    {EADDRNOTAVAIL, FailureKind::address_unavailable},  // the address is gone or tentative; on connect, no port left
+    {ENETDOWN, FailureKind::no_route},                  //
+    {ENETUNREACH, FailureKind::no_route},               //
+    {ENETRESET, FailureKind::reset},                    //
+    {ECONNABORTED, FailureKind::reset},                 // the system destroyed the socket
+    {ECONNRESET, FailureKind::reset},                   //
+    {ENOBUFS, FailureKind::exhausted},                  //
+    {ENOTCONN, FailureKind::reset},                     // reset between two calls
+    {ETIMEDOUT, FailureKind::timed_out},                //
+    {ECONNREFUSED, FailureKind::refused},               //
+    {EHOSTDOWN, FailureKind::unreachable},              //
+    {EHOSTUNREACH, FailureKind::unreachable},           // the gateway is dead, or ICMP said so
 };
 
 inline constexpr ErrorRow resolver_errors[] = {
-    {-2, FailureKind::name_unknown},  // EAI_NONAME
-    {-3, FailureKind::name_service},  // EAI_AGAIN: no server answered, or there is no network to ask over
-    {-4, FailureKind::name_service},  // EAI_FAIL
-    {-5, FailureKind::name_unknown},  // EAI_NODATA: the name has no address
-    {-9, FailureKind::name_unknown},  // EAI_ADDRFAMILY
-    {-10, FailureKind::exhausted},    // EAI_MEMORY
+    {EAI_NONAME, FailureKind::name_unknown},
+    {EAI_AGAIN, FailureKind::name_service},  // no server answered, or there is no network to ask over
+    {EAI_FAIL, FailureKind::name_service},
+#if defined(EAI_NODATA)
+    {EAI_NODATA, FailureKind::name_unknown},  // the name has no address
+#endif
+#if defined(EAI_ADDRFAMILY)
+    {EAI_ADDRFAMILY, FailureKind::name_unknown},
+#endif
+    {EAI_MEMORY, FailureKind::exhausted},
 };
+#endif
 
 constexpr FailureKind kind_of(Errc code) {
     switch (code) {
@@ -5896,7 +6745,7 @@ constexpr FailureKind kind_of(Errc code) {
     else if (error.domain() == Error::Domain::resolver)
         look_up(detail::resolver_errors);
     else
-        look_up(detail::linux_errors);
+        look_up(detail::system_errors);
     return failure;
 }
 
@@ -7486,14 +8335,9 @@ private:
     bool stop_at(Error error) {
         // Without descriptors or memory the waiting connection stays, and the listening socket stays readable: look again a little
         // later instead of at once, for ever. Other errors are those of the one connection (accept(2)).
-        const bool exhausted = classify_exhausted(error);
+        const bool exhausted = Socket::exhausted(error);
         if (exhausted) rest(Duration::milliseconds(100));
         return exhausted || error == Errc::would_block;
-    }
-    static bool classify_exhausted(Error e) {
-        for (int code : {EMFILE, ENFILE, ENOBUFS, ENOMEM})
-            if (e == Error::system(code)) return true;
-        return false;
     }
 
     Delegate<void(Socket&&)> accepted_;

@@ -18,7 +18,7 @@ public:
     /// `in_use` tells of the player's endpoint: only the connection that is in use is worth a strike.
     Saboteur(rejoin::Loop& loop, const rejoin::Endpoint& server, std::uint64_t seed, std::function<rejoin::Endpoint()> in_use)
         : loop_(loop), server_(server), random_(seed), in_use_(std::move(in_use)), door_(loop, {plain(), {}, 64}) {
-        door_.on_accept([this](Plain& near) { bridges_.emplace_back(*this, near); });
+        door_.on_accept([this](Plain& player) { bridges_.emplace_back(*this, player); });
         static_cast<void>(door_.listen({"127.0.0.1", 0}));
     }
 
@@ -43,11 +43,11 @@ private:
     // One connection of the player's, and the one to the server that belongs to it.
     class Bridge {
     public:
-        Bridge(Saboteur& saboteur, Plain& near)
-            : s_(saboteur), near_(&near), far_(saboteur.loop_, plain()), stall_end_(saboteur.loop_, Call::to<&Bridge::go_on>(this)) {
-            near.on_receive([this](rejoin::Bytes bytes) { carry(bytes, far_); });
+        Bridge(Saboteur& saboteur, Plain& player)
+            : s_(saboteur), near_(&player), far_(saboteur.loop_, plain()), stall_end_(saboteur.loop_, Call::to<&Bridge::go_on>(this)) {
+            player.on_receive([this](rejoin::Bytes bytes) { carry(bytes, far_); });
             far_.on_receive([this](rejoin::Bytes bytes) { near_ != nullptr ? carry(bytes, *near_) : void(); });
-            near.on_state([this](rejoin::PipeState state, const rejoin::Failure& why) {
+            player.on_state([this](rejoin::PipeState state, const rejoin::Failure& why) {
                 if (state != rejoin::PipeState::closed) return;
                 near_ = nullptr;
                 if (far_.state() == rejoin::PipeState::closed) return s_.remove(this);

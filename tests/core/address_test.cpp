@@ -1,5 +1,10 @@
 // SPDX-License-Identifier: BSL-1.0
+#if defined(_WIN32)
+#include <winsock2.h>
+#include <ws2tcpip.h>
+#else
 #include <arpa/inet.h>
+#endif
 
 #include <algorithm>
 #include <cstring>
@@ -36,7 +41,11 @@ void agree(const std::string& text) {
     const bool is_v4 = inet_pton(AF_INET, text.c_str(), theirs) == 1;
     const bool is_v6 = !is_v4 && inet_pton(AF_INET6, text.c_str(), theirs) == 1;
     const auto ours = IpAddress::parse(text);
+#if defined(_WIN32)  // whose parser takes more, such as a leading zero
+    REQUIRE((!ours || is_v4 || is_v6));
+#else
     REQUIRE(static_cast<bool>(ours) == (is_v4 || is_v6));
+#endif
     if (!ours) {
         REQUIRE(ours.error() == rejoin::Errc::invalid_argument);
         return;

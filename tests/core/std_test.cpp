@@ -1,6 +1,12 @@
 // SPDX-License-Identifier: BSL-1.0
 #include <errno.h>
+#if defined(_WIN32)
+#include <winsock2.h>
+#include <ws2tcpip.h>
+#else
 #include <netdb.h>
+#include <time.h>
+#endif
 
 #include <rejoin/core/address.hpp>
 #include <rejoin/std.hpp>
@@ -26,6 +32,7 @@ TEST_CASE("Durations and moments go to chrono and back") {
     CHECK(rejoin::from_chrono(std::chrono::steady_clock::time_point::max()) == TimePoint::never());
 }
 
+#if defined(__linux__)
 TEST_CASE("The steady clock and ours count from the same start") {
     timespec now{};
     const auto before = std::chrono::steady_clock::now();
@@ -35,6 +42,7 @@ TEST_CASE("The steady clock and ours count from the same start") {
     CHECK(before <= to_chrono(ours));
     CHECK(to_chrono(ours) <= after);
 }
+#endif
 
 TEST_CASE("Text and bytes go to std::string") {
     const auto text = to_text(rejoin::Endpoint("::1", 80));
@@ -49,17 +57,19 @@ TEST_CASE("Text and bytes go to std::string") {
 
 TEST_CASE("Errors go to std::error_code") {
     SECTION("the system's keep their code, category and words") {
-        const std::error_code code = to_error_code(Error::system(ECONNREFUSED));
-        CHECK(code == std::errc::connection_refused);
-        CHECK(code.value() == ECONNREFUSED);
+        const std::error_code code = to_error_code(Error::system(ENOENT));  // which has one number everywhere
+        CHECK(code == std::errc::no_such_file_or_directory);
+        CHECK(code.value() == ENOENT);
         CHECK(code.category() == std::system_category());
-        CHECK(code.message() == std::generic_category().message(ECONNREFUSED));
+        CHECK(code.message() == std::error_code(ENOENT, std::system_category()).message());
     }
     SECTION("the resolver's have getaddrinfo's words") {
         const std::error_code code = to_error_code(Error::resolver(EAI_NONAME));
         CHECK(code.value() == EAI_NONAME);
         CHECK(std::string(code.category().name()) == "resolver");
+#if !defined(_WIN32)
         CHECK(code.message() == gai_strerror(EAI_NONAME));
+#endif
     }
     SECTION("rejoin's compare with Errc and with std::errc") {
         const std::error_code code = to_error_code(Errc::timed_out);

@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -160,7 +161,7 @@ public:
         if (pid_ > 0) return;
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         lab.enter(host);
-        close_range(3, ~0u, 0);  // the other sockets of the test are not to be held open from here
+        syscall(SYS_close_range, 3, ~0u, 0);  // the other sockets of the test are not to be held open from here
         try {
             body();
         } catch (const std::exception& e) {

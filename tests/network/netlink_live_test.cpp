@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
 // The Linux event source against a real kernel, in network namespaces of its own: what the kernel says of real interfaces.
+#if defined(__linux__)
 #include <fcntl.h>
 #include <linux/seccomp.h>
 #include <poll.h>
@@ -681,3 +682,4 @@ TEST_CASE("netlink: routes to parts of the network wake nobody", "[netlab]") {
     ip_command("route add default via 192.0.2.1");
     REQUIRE(watcher.until_heard(Kind::route_added, "v0"));
 }
+#endif

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
 // Netlink under many changes: nothing is missed, nothing is told twice, and what cancels itself is noise.
+#if defined(__linux__)
 #include <sched.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -278,3 +279,4 @@ TEST_CASE("netlink: 10,000 changes that are none are not told as settled", "[net
         return false;
     }));
 }
+#endif

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
 // Polling against a real kernel: it sees what netlink sees, and takes its place where netlink is forbidden.
+#if defined(__linux__)
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <sched.h>
@@ -130,3 +131,4 @@ TEST_CASE("polling: takes the place of netlink where its sockets are forbidden, 
 TEST_CASE("polling: takes the place of netlink where binding is forbidden, and says so", "[netlab]") {
     REQUIRE(found_by_polling(SYS_bind, UINT32_MAX));
 }
+#endif

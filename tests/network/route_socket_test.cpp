@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 // The event source of macOS and the BSDs, over a system that is scripted: every message is written as that system's kernel writes it.
+#if !defined(_WIN32)  // for want of a pair of datagram sockets
+#include <fcntl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -36,7 +38,8 @@ struct TestRoute {
 // What the scripted kernel knows. One at a time.
 struct Host {
     explicit Host(System s) : kernel{s, std::endian::native} {
-        REQUIRE(::socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0, ends) == 0);
+        REQUIRE(::socketpair(AF_UNIX, SOCK_DGRAM, 0, ends) == 0);
+        for (int end : ends) REQUIRE(::fcntl(end, F_SETFL, O_NONBLOCK) == 0);
         list = interface_in_list(1, loopback, "lo0") + interface_in_list(3, running, "en0") + address_in_list(3, ip("192.0.2.7"), 24);
         names[1] = "lo0";
         names[3] = "en0";
@@ -393,3 +396,4 @@ TEST_CASE("route socket: an address is usable when its check is over, though nob
     host.tell(host.kernel.address(Said::changed, 3, ip("2001:db8::7"), 64, 0));
     REQUIRE(watcher.until_heard(Kind::address_usable));
 }
+#endif

@@ -180,6 +180,6 @@ TEST_CASE("A policy that fails fast takes the first break for the end") {
     REQUIRE(until(loop, [&] { return heard.is(PipeState::connected); }));
     middle.cut();
     REQUIRE(until(loop, [&] { return heard.is(PipeState::closed); }));
-    CHECK(heard.why() == Failure{FailureKind::reset, Stage::established, Error::system(ECONNRESET)});
+    CHECK(heard.why() == Failure{FailureKind::reset, Stage::established, Error::system(code::reset)});
     CHECK(heard.states == std::vector{PipeState::connecting, PipeState::connected, PipeState::closed});
 }

@@ -298,4 +298,4 @@ TEST_CASE("Every handler may do everything in every state: with a session") {
     every_action_at_every_moment<Resumable<Tcp>>(moments);
 }
 
-TEST_CASE("Every handler may do everything in every state: plain") { every_action_at_every_moment<Tcp>(common); }
+TEST_CASE("Every handler may do everything in every state: plain", "[reset]") { every_action_at_every_moment<Tcp>(common); }

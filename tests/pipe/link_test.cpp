@@ -174,11 +174,11 @@ TEST_CASE("A reader that is slow holds the sender back: the relay keeps no more 
     }
 }
 
-TEST_CASE("One direction of a linked conversation can end while the other goes on") {
+TEST_CASE("One direction of a linked conversation can end while the other goes on", "[reset]") {
     Chain<Plain, Plain> chain;
     // Plain sockets at both ends, that can end one direction alone.
-    Mute far;
-    Socket near = std::move(*Socket::tcp(Family::v4));
+    Mute there;
+    Socket here = std::move(*Socket::tcp(Family::v4));
     Loop& loop = chain.loop;
     chain.client.reset();
     Listener<Tcp, NoEvents, Persistent> middle(loop, quick_listener<Listener<Tcp, NoEvents, Persistent>>());
@@ -192,16 +192,16 @@ TEST_CASE("One direction of a linked conversation can end while the other goes o
         options.transport.queue_limit = 20'000;
         out.emplace(loop, options);
         out_heard.listen(*out);
-        REQUIRE(out->connect(far.endpoint()));
+        REQUIRE(out->connect(there.endpoint()));
         REQUIRE(pipe.link(*out));
     });
     REQUIRE(middle.listen({"127.0.0.1", 0}));
-    static_cast<void>(near.connect(middle.local_endpoint().ip(), middle.local_endpoint().port()));
+    static_cast<void>(here.connect(middle.local_endpoint().ip(), middle.local_endpoint().port()));
     REQUIRE(until(loop, [&] {
-        far.accept();
-        return far.accepted.size() == 1;
+        there.accept();
+        return there.accepted.size() == 1;
     }));
-    Socket& server = far.accepted[0];
+    Socket& server = there.accepted[0];
     const auto read_all = [&](Socket& socket) {
         std::string all;
         std::byte buffer[3000];
@@ -214,8 +214,8 @@ TEST_CASE("One direction of a linked conversation can end while the other goes o
         }));
         return all;
     };
-    REQUIRE(near.send(TextView("question").bytes()));
-    REQUIRE(near.shutdown_send());
+    REQUIRE(here.send(TextView("question").bytes()));
+    REQUIRE(here.shutdown_send());
     CHECK(read_all(server) == "question");
     // The answer is long, and the reader slow: the end of it waits behind what the relay has not read yet.
     const std::string answer(8 << 20, 'a');
@@ -223,13 +223,13 @@ TEST_CASE("One direction of a linked conversation can end while the other goes o
     REQUIRE(until(loop, [&] {
         if (auto n = server.send(TextView(answer.data() + sent, answer.size() - sent).bytes())) sent += *n;
         std::byte few[2000];
-        if (sent > 4 << 20) static_cast<void>(near.receive(few));
+        if (sent > 4 << 20) static_cast<void>(here.receive(few));
         return sent == answer.size() || sent > 4 << 20;
     }));
     CHECK(in->state() == PipeState::connected);
     server.close();
     static_cast<void>(loop.run_for(ms(50)));
-    const std::string rest = read_all(near);
+    const std::string rest = read_all(here);
     CHECK(rest.size() + 2000 >= sent);
     CHECK(rest.size() <= sent);
     REQUIRE(until(loop, [&] { return in_heard.is(PipeState::closed) && out_heard.is(PipeState::closed); }));
@@ -239,7 +239,7 @@ TEST_CASE("One direction of a linked conversation can end while the other goes o
     }
 }
 
-TEST_CASE("A failure or the destruction of one linked pipe aborts the other") {
+TEST_CASE("A failure or the destruction of one linked pipe aborts the other", "[reset]") {
     Chain<PlainOnce, Resuming> chain;  // a client that would not let go would come back
     chain.ready();
     SECTION("the server gives up") { chain.server->abort(); }

@@ -279,7 +279,7 @@ TEST_CASE("A send over the limit is refused whole, and `on_drained` says when to
     fill_and_drain<Resuming, ResumingServer>(40'000, options);
 }
 
-TEST_CASE("A plain pipe without a connection takes nothing, and says when it does again") {
+TEST_CASE("A plain pipe without a connection takes nothing, and says when it does again", "[reset]") {
     Loop loop;
     Served<PlainServer> server(loop);
     Middle middle(loop, server.endpoint());
@@ -514,7 +514,7 @@ TEST_CASE("A destroyed pipe of a session tells the peer that it is over") {
     }
 }
 
-TEST_CASE("An aborted plain conversation is a reset for the peer, not an end in order") {
+TEST_CASE("An aborted plain conversation is a reset for the peer, not an end in order", "[reset]") {
     Loop loop;
     Served<PlainServer> server(loop);
     Plain pipe(loop, quick<Plain>());
@@ -528,7 +528,7 @@ TEST_CASE("An aborted plain conversation is a reset for the peer, not an end in 
     CHECK(server.heard.why().kind == FailureKind::reset);
 }
 
-TEST_CASE("A close that takes too long becomes an abort") {
+TEST_CASE("A close that takes too long becomes an abort", "[reset]") {
     Loop loop;
     const bool plain = GENERATE(false, true);
     const auto run = [&](auto* type, auto* listener_type) {
@@ -899,6 +899,7 @@ TEST_CASE("A state is described in one sentence, with the failure that led to it
           "interrupted: the path went silent (on the open connection)");
 }
 
+#if !defined(_WIN32)
 TEST_CASE("No descriptor of a conversation survives exec") {
     const auto descriptors = [] {
         int exposed = 0;
@@ -919,3 +920,4 @@ TEST_CASE("No descriptor of a conversation survives exec") {
     REQUIRE(until(loop, [&] { return pipe.state() == PipeState::connected && server_heard.is(PipeState::connected); }));
     CHECK(descriptors() == before);
 }
+#endif

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "catch.hpp"
+#include "os/system.hpp"
 #include "os/until.hpp"
 
 using namespace rejoin;
@@ -245,8 +246,8 @@ TEST_CASE("a transport of one's own carries the pipe's bytes") {
         CHECK(f.wires.all.empty());
     }
     SECTION("its error is the pipe's") {
-        wire.hears().on_error(Error::system(104));
-        CHECK(f.play.failures == std::vector{Failure{FailureKind::reset, Stage::established, Error::system(104)}});
+        wire.hears().on_error(Error::system(code::reset));
+        CHECK(f.play.failures == std::vector{Failure{FailureKind::reset, Stage::established, Error::system(code::reset)}});
         CHECK(f.pipe.state() == PipeState::closed);
     }
 }
@@ -254,10 +255,10 @@ TEST_CASE("a transport of one's own carries the pipe's bytes") {
 TEST_CASE("a transport that refuses to open is a failure to recover from") {
     Fixture<Scribe> f;
     f.play.actions = {Action::give_up()};
-    f.wires.refuse = Error::system(101);
+    f.wires.refuse = Error::system(code::no_network);
     REQUIRE(f.pipe.connect({"192.0.2.1", 80}));
     settle(f.loop);
-    CHECK(f.play.failures == std::vector{Failure{FailureKind::no_route, Stage::connecting, Error::system(101)}});
+    CHECK(f.play.failures == std::vector{Failure{FailureKind::no_route, Stage::connecting, Error::system(code::no_network)}});
     CHECK(f.states == std::vector{PipeState::connecting, PipeState::closed});
 }
 
@@ -267,7 +268,7 @@ TEST_CASE("a recovery policy of one's own decides") {
 
     SECTION("to try again, and hears when that went well") {
         f.play.actions = {Action::retry_after(Duration::milliseconds(1))};
-        f.connected().hears().on_error(Error::system(104));
+        f.connected().hears().on_error(Error::system(code::reset));
         CHECK(f.pipe.state() == PipeState::interrupted);
         REQUIRE(until(f.loop, [&] { return f.wires.opened.size() == 2; }));
         f.wires.all[0]->hears().on_open();
@@ -278,7 +279,7 @@ TEST_CASE("a recovery policy of one's own decides") {
         f.play.actions = {Action::wait_for_network()};
         Wire& wire = f.connected();
         f.network.turn(false);
-        wire.hears().on_error(Error::system(101));
+        wire.hears().on_error(Error::system(code::no_network));
         CHECK(f.play.offline);
         settle(f.loop);
         CHECK(f.wires.opened.size() == 1);
@@ -289,7 +290,7 @@ TEST_CASE("a recovery policy of one's own decides") {
     }
     SECTION("to give up") {
         f.play.actions = {Action::give_up()};
-        f.connected().hears().on_error(Error::system(104));
+        f.connected().hears().on_error(Error::system(code::reset));
         CHECK(f.states.back() == PipeState::closed);
         CHECK(f.wires.all.empty());
     }

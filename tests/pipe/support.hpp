@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "catch.hpp"
+#include "os/system.hpp"
 #include "os/until.hpp"
 
 using namespace rejoin;

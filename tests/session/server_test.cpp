@@ -1,8 +1,4 @@
 // SPDX-License-Identifier: BSL-1.0
-#include <arpa/inet.h>
-#include <netinet/in.h>
-#include <sys/socket.h>
-#include <unistd.h>
 #include <rejoin/listener.hpp>
 
 #include <list>
@@ -10,6 +6,7 @@
 
 #include "bytes.hpp"
 #include "catch.hpp"
+#include "os/system.hpp"
 #include "os/until.hpp"
 
 using namespace rejoin;
@@ -22,40 +19,26 @@ namespace {
 
 using Server = Listener<Resumable<Tcp>>;
 
-// A client by hand, over a socket of the system's.
+// A client by hand.
 struct Client {
-    explicit Client(Loop& l, const Endpoint& to, int family = AF_INET) : loop(l), fd(::socket(family, SOCK_STREAM, 0)) {
-        sockaddr_storage address{};
-        socklen_t size = 0;
-        if (family == AF_INET) {
-            auto* v4 = reinterpret_cast<sockaddr_in*>(&address);
-            v4->sin_family = AF_INET;
-            v4->sin_port = htons(to.port());
-            v4->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-            size = sizeof *v4;
-        } else {
-            auto* v6 = reinterpret_cast<sockaddr_in6*>(&address);
-            v6->sin6_family = AF_INET6;
-            v6->sin6_port = htons(to.port());
-            v6->sin6_addr = in6addr_loopback;
-            size = sizeof *v6;
-        }
-        REQUIRE(::connect(fd, reinterpret_cast<sockaddr*>(&address), size) == 0);
+    explicit Client(Loop& l, const Endpoint& to, Family family = Family::v4) : loop(l), socket(std::move(*Socket::tcp(family))) {
+        const IpAddress here = *IpAddress::parse(family == Family::v4 ? "127.0.0.1" : "::1");
+        static_cast<void>(socket.connect(here, to.port()));
+        REQUIRE(wait_for(socket, poll_out));
+        REQUIRE_FALSE(socket.take_error());
     }
-    Client(const Client&) = delete;
-    ~Client() { ::close(fd); }
 
-    void say(Bytes what) const { REQUIRE(::send(fd, what.data(), what.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(what.size())); }
+    void say(Bytes what) { REQUIRE(*socket.send(what) == what.size()); }
     // The next `n` bytes; fewer when the connection ends before.
     Buffer hear(std::size_t n) {
         Buffer out;
         REQUIRE(until(loop, [&] {
             std::byte piece[4096];
             const std::size_t want = n - out.size() < sizeof piece ? n - out.size() : sizeof piece;
-            const ssize_t got = ::recv(fd, piece, want, MSG_DONTWAIT);
-            if (got > 0) out = test::join(out, {piece, static_cast<std::size_t>(got)});
-            const bool over = got == 0 || (got < 0 && errno != EAGAIN);
-            if (got < 0 && !over) settle(loop);
+            const auto got = socket.receive({piece, want});
+            if (got && *got > 0) out = test::join(out, {piece, *got});
+            const bool over = got ? *got == 0 : got.error() != Errc::would_block;
+            if (!got && !over) settle(loop);
             return over || out.size() == n;
         }));
         return out;
@@ -101,7 +84,7 @@ struct Client {
     }
 
     Loop& loop;
-    int fd;
+    Socket socket;
     ClientHandshake handshake;
 };
 
@@ -124,7 +107,7 @@ struct World {
         REQUIRE(server->listen(at));
         here = server->local_endpoint();
     }
-    Client& client(int family = AF_INET) { return clients.emplace_back(loop, here, family); }
+    Client& client(Family family = Family::v4) { return clients.emplace_back(loop, here, family); }
     bool sessions(std::size_t n) {
         return until(loop, [&] { return server->size() == n; });
     }
@@ -155,7 +138,7 @@ TEST_CASE("a server that is full refuses, and a session without a connection giv
     third.hung_up();
     REQUIRE(first.echoes('1'));
 
-    ::shutdown(second.fd, SHUT_RDWR);
+    static_cast<void>(second.socket.shutdown_send());
     REQUIRE(until(world.loop, [&] { return world.interrupted == 1; }));
     REQUIRE(world.server->size() == 2);
     const bool destroy = world.destroy = GENERATE(false, true);
@@ -183,7 +166,7 @@ TEST_CASE("several that give way in one turn are told one by one, and each place
     world.listen();
     for (int i = 0; i < 8; ++i) REQUIRE_FALSE(world.client().join());
     REQUIRE(world.sessions(8));
-    for (Client& client : world.clients) ::shutdown(client.fd, SHUT_RDWR);
+    for (Client& client : world.clients) static_cast<void>(client.socket.shutdown_send());
     REQUIRE(until(world.loop, [&] { return world.interrupted == 8; }));
     std::vector<Client*> newer;
     for (int i = 0; i < 8; ++i) {
@@ -204,7 +187,7 @@ TEST_CASE("a session expires, and its pipe is told so even where that destroys t
     world.destroy = GENERATE(false, true);
     REQUIRE_FALSE(world.client().join());
     REQUIRE(world.sessions(1));
-    ::shutdown(world.clients.front().fd, SHUT_RDWR);
+    static_cast<void>(world.clients.front().socket.shutdown_send());
     REQUIRE(until(world.loop, [&] { return world.ended.size() == 1; }));
     REQUIRE(world.ended[0] == FailureKind::session_expired);
     if (!world.destroy) REQUIRE(world.sessions(0));
@@ -250,7 +233,7 @@ TEST_CASE("a client that claims what cannot be is hung up on, and its session st
     REQUIRE(first.echoes('a'));
     const bool interrupted = GENERATE(false, true);
     if (interrupted) {
-        ::shutdown(first.fd, SHUT_RDWR);
+        static_cast<void>(first.socket.shutdown_send());
         REQUIRE(until(world.loop, [&] { return world.interrupted == 1; }));
     }
     Client& liar = world.client();
@@ -282,12 +265,12 @@ TEST_CASE("IPv4 clients of a server on both families are peers of their own") {
     World world(limits);
     if (!world.server->listen({"::", 0})) return;  // a host without IPv6
     world.here = world.server->local_endpoint();
-    REQUIRE_FALSE(world.client(AF_INET).join());
+    REQUIRE_FALSE(world.client(Family::v4).join());
     REQUIRE(world.sessions(1));
-    REQUIRE_FALSE(world.client(AF_INET6).join());
+    REQUIRE_FALSE(world.client(Family::v6).join());
     REQUIRE(world.sessions(2));
-    REQUIRE(world.client(AF_INET).join() == Errc::session_limit);
-    REQUIRE(world.client(AF_INET6).join() == Errc::session_limit);
+    REQUIRE(world.client(Family::v4).join() == Errc::session_limit);
+    REQUIRE(world.client(Family::v6).join() == Errc::session_limit);
 }
 
 TEST_CASE("limits out of their bounds are refused") {

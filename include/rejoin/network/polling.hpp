@@ -3,6 +3,7 @@
 
 #include <rejoin/network/posix_reader.hpp>
 #include <rejoin/network/wake_watch.hpp>
+#include <rejoin/network/windows_reader.hpp>
 
 namespace rejoin::inline v0_1 {
 

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include <rejoin/network/ip_helper.hpp>
 #include <rejoin/network/netlink.hpp>
 #include <rejoin/network/no_events.hpp>
 #include <rejoin/network/polling.hpp>
 #include <rejoin/network/route_socket.hpp>
 #include <rejoin/os/bsd/routing_socket.hpp>
+#include <rejoin/os/windows/ip_helper.hpp>
 
 namespace rejoin::inline v0_1 {
 
@@ -29,14 +31,16 @@ private:
     Polling* polling_;
 };
 
-/// The event source of the system that is compiled for: `Netlink` on Linux, `RouteSocket` on macOS and the BSDs.
+/// The event source of the system that is compiled for: `Netlink` on Linux, `RouteSocket` on macOS and the BSDs,
+/// `IpHelper` on Windows.
 #if defined(__linux__)
 using SystemEvents = OrPolling<Netlink>;
 #elif !defined(_WIN32)
 using RouteSocket = RouteSocketOf<RoutingSocket, DnsWatch>;
 using SystemEvents = OrPolling<RouteSocket>;
 #else
-using SystemEvents = Polling;
+using IpHelper = IpHelperOf<NetworkNotice, NetworkReader>;
+using SystemEvents = OrPolling<IpHelper>;
 #endif
 
 }  // namespace rejoin::inline v0_1

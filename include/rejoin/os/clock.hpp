@@ -5,3 +5,4 @@
 // argument.
 #include <rejoin/os/bsd/clock.hpp>
 #include <rejoin/os/linux/clock.hpp>
+#include <rejoin/os/windows/clock.hpp>

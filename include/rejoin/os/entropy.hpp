@@ -4,3 +4,4 @@
 // `entropy(MutableBytes) -> Result<void>`: secrets from the system.
 #include <rejoin/os/bsd/entropy.hpp>
 #include <rejoin/os/linux/entropy.hpp>
+#include <rejoin/os/windows/entropy.hpp>

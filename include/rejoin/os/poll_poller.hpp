@@ -5,12 +5,14 @@
 #include <rejoin/os/clock.hpp>
 #include <rejoin/os/posix/poll.hpp>
 #include <rejoin/os/ready.hpp>
+#include <rejoin/os/windows/poll.hpp>
 
-#if defined(REJOIN_POLL)
+#if defined(REJOIN_POLL) || defined(_WIN32)
 namespace rejoin::inline v0_1 {
 
-/// The system under a `Loop` where there is nothing better: poll(2), whose cost grows with what is watched, for some hundred descriptors.
-/// There is no one descriptor that stands for all, and the alarm is only as exact as a time-out in milliseconds.
+/// The system under a `Loop` where there is nothing better, and on Windows: poll(2) or WSAPoll, whose cost grows with what is watched: for
+/// some hundred descriptors.
+/// No one descriptor stands for all, and the alarm is only as exact as a time-out in milliseconds.
 class Poller {
 public:
     using Handle = detail::PollHandle;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include <rejoin/os/lookup.hpp>
 #include <rejoin/os/loop.hpp>
-#include <rejoin/os/posix/lookup.hpp>
 
 namespace rejoin::inline v0_1 {
 

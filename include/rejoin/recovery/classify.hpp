@@ -1,7 +1,13 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include <rejoin/os/windows/winsock.hpp>
 #include <rejoin/recovery/failure.hpp>
+
+#if !defined(_WIN32)
+#include <errno.h>
+#include <netdb.h>
+#endif
 
 namespace rejoin::inline v0_1 {
 
@@ -12,42 +18,84 @@ struct ErrorRow {
     FailureKind kind;
 };
 
-inline constexpr ErrorRow linux_errors[] = {
-    {1, FailureKind::forbidden},             // EPERM: an output rule of the local firewall (UDP), or SO_BINDTODEVICE without privilege
-    {4, FailureKind::reset},                 // EINTR: on a socket only when it is torn down under the call
-    {12, FailureKind::exhausted},            // ENOMEM
-    {13, FailureKind::no_route},             // EACCES: a prohibit route; a broadcast address without SO_BROADCAST is the program's fault
-    {19, FailureKind::no_route},             // ENODEV: the bound device is gone
-    {22, FailureKind::no_route},             // EINVAL: a blackhole route, on connect
-    {23, FailureKind::exhausted},            // ENFILE
-    {24, FailureKind::exhausted},            // EMFILE
-    {32, FailureKind::reset},                // EPIPE: written after the peer's reset
-    {71, FailureKind::reset},                // EPROTO
-    {92, FailureKind::unreachable},          // ENOPROTOOPT: ICMP protocol unreachable
-    {97, FailureKind::no_route},             // EAFNOSUPPORT: this host has not this family
-    {98, FailureKind::exhausted},            // EADDRINUSE: no port left on connect; on listen, taken
-    {99, FailureKind::address_unavailable},  // EADDRNOTAVAIL: the address is gone or tentative; on connect, no port left
-    {100, FailureKind::no_route},            // ENETDOWN
-    {101, FailureKind::no_route},            // ENETUNREACH
-    {102, FailureKind::reset},               // ENETRESET
-    {103, FailureKind::reset},               // ECONNABORTED: the system destroyed the socket
-    {104, FailureKind::reset},               // ECONNRESET
-    {105, FailureKind::exhausted},           // ENOBUFS
-    {107, FailureKind::reset},               // ENOTCONN: reset between two calls
-    {110, FailureKind::timed_out},           // ETIMEDOUT
-    {111, FailureKind::refused},             // ECONNREFUSED
-    {112, FailureKind::unreachable},         // EHOSTDOWN
-    {113, FailureKind::unreachable},         // EHOSTUNREACH: the gateway is dead, or ICMP said so
+#if defined(_WIN32)
+inline constexpr ErrorRow system_errors[] = {
+    {8, FailureKind::exhausted},                           // ERROR_NOT_ENOUGH_MEMORY
+    {14, FailureKind::exhausted},                          // ERROR_OUTOFMEMORY
+    {WSAEINTR, FailureKind::reset},                        // a call that the socket's end cut short
+    {WSAEACCES, FailureKind::forbidden},                   // the firewall, or a port that somebody has for himself alone
+    {WSAEMFILE, FailureKind::exhausted},                   //
+    {WSAENOPROTOOPT, FailureKind::unreachable},            // ICMP protocol unreachable
+    {WSAEAFNOSUPPORT, FailureKind::no_route},              // this host has not this family
+    {WSAEADDRINUSE, FailureKind::exhausted},               // no port left on connect; on listen, taken
+    {WSAEADDRNOTAVAIL, FailureKind::address_unavailable},  // the address is gone or tentative
+    {WSAENETDOWN, FailureKind::no_route},                  //
+    {WSAENETUNREACH, FailureKind::no_route},               //
+    {WSAENETRESET, FailureKind::reset},                    // keep-alive gave up, or the interface went
+    {WSAECONNABORTED, FailureKind::reset},                 // the system ended it: retransmissions unanswered, or the address is gone
+    {WSAECONNRESET, FailureKind::reset},                   //
+    {WSAENOBUFS, FailureKind::exhausted},                  // no port or no memory
+    {WSAENOTCONN, FailureKind::reset},                     // reset between two calls
+    {WSAESHUTDOWN, FailureKind::reset},                    //
+    {WSAETIMEDOUT, FailureKind::timed_out},                //
+    {WSAECONNREFUSED, FailureKind::refused},               //
+    {WSAEHOSTDOWN, FailureKind::unreachable},              //
+    {WSAEHOSTUNREACH, FailureKind::unreachable},           // the gateway is dead, or ICMP said so
+    {WSAEPROCLIM, FailureKind::exhausted},                 //
+    {WSASYSNOTREADY, FailureKind::no_route},               // the network is not up yet
+};
+
+// GetAddrInfoW
+inline constexpr ErrorRow resolver_errors[] = {
+    {WSAHOST_NOT_FOUND, FailureKind::name_unknown},
+    {WSATRY_AGAIN, FailureKind::name_service},  // no server answered, or there is no network to ask over
+    {WSANO_RECOVERY, FailureKind::name_service},
+    {WSANO_DATA, FailureKind::name_unknown},  // the name has no address
+    {WSA_NOT_ENOUGH_MEMORY, FailureKind::exhausted},
+};
+#else
+// By their names: each system has its own numbers.
+inline constexpr ErrorRow system_errors[] = {
+    {EPERM, FailureKind::forbidden},                    // an output rule of the local firewall (UDP), or SO_BINDTODEVICE without privilege
+    {EINTR, FailureKind::reset},                        // on a socket only when it is torn down under the call
+    {ENOMEM, FailureKind::exhausted},                   //
+    {EACCES, FailureKind::no_route},                    // a prohibit route; a broadcast address without SO_BROADCAST is the program's fault
+    {ENODEV, FailureKind::no_route},                    // the bound device is gone
+    {EINVAL, FailureKind::no_route},                    // a blackhole route, on connect
+    {ENFILE, FailureKind::exhausted},                   //
+    {EMFILE, FailureKind::exhausted},                   //
+    {EPIPE, FailureKind::reset},                        // written after the peer's reset
+    {EPROTO, FailureKind::reset},                       //
+    {ENOPROTOOPT, FailureKind::unreachable},            // ICMP protocol unreachable
+    {EAFNOSUPPORT, FailureKind::no_route},              // this host has not this family
+    {EADDRINUSE, FailureKind::exhausted},               // no port left on connect; on listen, taken
+    {EADDRNOTAVAIL, FailureKind::address_unavailable},  // the address is gone or tentative; on connect, no port left
+    {ENETDOWN, FailureKind::no_route},                  //
+    {ENETUNREACH, FailureKind::no_route},               //
+    {ENETRESET, FailureKind::reset},                    //
+    {ECONNABORTED, FailureKind::reset},                 // the system destroyed the socket
+    {ECONNRESET, FailureKind::reset},                   //
+    {ENOBUFS, FailureKind::exhausted},                  //
+    {ENOTCONN, FailureKind::reset},                     // reset between two calls
+    {ETIMEDOUT, FailureKind::timed_out},                //
+    {ECONNREFUSED, FailureKind::refused},               //
+    {EHOSTDOWN, FailureKind::unreachable},              //
+    {EHOSTUNREACH, FailureKind::unreachable},           // the gateway is dead, or ICMP said so
 };
 
 inline constexpr ErrorRow resolver_errors[] = {
-    {-2, FailureKind::name_unknown},  // EAI_NONAME
-    {-3, FailureKind::name_service},  // EAI_AGAIN: no server answered, or there is no network to ask over
-    {-4, FailureKind::name_service},  // EAI_FAIL
-    {-5, FailureKind::name_unknown},  // EAI_NODATA: the name has no address
-    {-9, FailureKind::name_unknown},  // EAI_ADDRFAMILY
-    {-10, FailureKind::exhausted},    // EAI_MEMORY
+    {EAI_NONAME, FailureKind::name_unknown},
+    {EAI_AGAIN, FailureKind::name_service},  // no server answered, or there is no network to ask over
+    {EAI_FAIL, FailureKind::name_service},
+#if defined(EAI_NODATA)
+    {EAI_NODATA, FailureKind::name_unknown},  // the name has no address
+#endif
+#if defined(EAI_ADDRFAMILY)
+    {EAI_ADDRFAMILY, FailureKind::name_unknown},
+#endif
+    {EAI_MEMORY, FailureKind::exhausted},
 };
+#endif
 
 constexpr FailureKind kind_of(Errc code) {
     switch (code) {
@@ -105,7 +153,7 @@ constexpr FailureKind kind_of(Errc code) {
     else if (error.domain() == Error::Domain::resolver)
         look_up(detail::resolver_errors);
     else
-        look_up(detail::linux_errors);
+        look_up(detail::system_errors);
     return failure;
 }
 

@@ -198,14 +198,9 @@ private:
     bool stop_at(Error error) {
         // Without descriptors or memory the waiting connection stays, and the listening socket stays readable: look again a little
         // later instead of at once, for ever. Other errors are those of the one connection (accept(2)).
-        const bool exhausted = classify_exhausted(error);
+        const bool exhausted = Socket::exhausted(error);
         if (exhausted) rest(Duration::milliseconds(100));
         return exhausted || error == Errc::would_block;
-    }
-    static bool classify_exhausted(Error e) {
-        for (int code : {EMFILE, ENFILE, ENOBUFS, ENOMEM})
-            if (e == Error::system(code)) return true;
-        return false;
     }
 
     Delegate<void(Socket&&)> accepted_;

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include <rejoin/core/time.hpp>
+
 #if !defined(_WIN32) && !defined(__linux__)
 #include <time.h>
-
-#include <rejoin/core/time.hpp>
 
 namespace rejoin::inline v0_1 {
 

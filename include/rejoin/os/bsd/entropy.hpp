@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-#if !defined(_WIN32) && !defined(__linux__)
-#include <stdlib.h>
-
 #include <rejoin/core/bytes.hpp>
 #include <rejoin/core/error.hpp>
+
+#if !defined(_WIN32) && !defined(__linux__)
+#include <stdlib.h>
 
 namespace rejoin::inline v0_1 {
 

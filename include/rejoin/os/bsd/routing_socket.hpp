@@ -10,7 +10,12 @@
 #include <net/route.h>
 #include <stddef.h>
 #include <sys/ioctl.h>
+#if defined(__APPLE__)
+// Its sys/sysctl.h brings names into everybody's way (struct session, proc), for this one call.
+extern "C" int sysctl(int*, unsigned, void*, std::size_t*, void*, std::size_t);
+#else
 #include <sys/sysctl.h>
+#endif
 
 #include <cstdlib>
 
@@ -66,7 +71,12 @@ public:
 #else
         constexpr int what = NET_RT_IFLIST;
 #endif
-        int name[] = {CTL_NET, PF_ROUTE, 0, 0, what, 0};
+#if defined(__APPLE__)
+        constexpr int ctl_net = 4;
+#else
+        constexpr int ctl_net = CTL_NET;
+#endif
+        int name[] = {ctl_net, PF_ROUTE, 0, 0, what, 0};
         // Between the two calls the list may grow; then the second has no room for it.
         for (int attempt = 0;; ++attempt) {
             std::size_t size = 0;

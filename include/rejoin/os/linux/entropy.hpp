@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include <rejoin/core/bytes.hpp>
+#include <rejoin/core/error.hpp>
+
 #if defined(__linux__)
 #include <errno.h>
 #include <sys/random.h>
-
-#include <rejoin/core/bytes.hpp>
-#include <rejoin/core/error.hpp>
 
 namespace rejoin::inline v0_1 {
 

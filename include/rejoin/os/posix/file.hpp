@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include <rejoin/core/bytes.hpp>
+#include <rejoin/core/error.hpp>
+
 #if !defined(_WIN32)
 #include <errno.h>
 #include <fcntl.h>
 #include <unistd.h>
-
-#include <rejoin/core/bytes.hpp>
-#include <rejoin/core/error.hpp>
 
 namespace rejoin::inline v0_1 {
 

@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include <rejoin/core/array.hpp>
+#include <rejoin/os/socket_address.hpp>
+
 #if !defined(_WIN32)
 #include <errno.h>
 #include <netdb.h>
-#include <netinet/in.h>
-#include <sys/socket.h>
-
-#include <rejoin/core/address.hpp>
-#include <rejoin/core/array.hpp>
 
 namespace rejoin::inline v0_1 {
 
@@ -28,19 +26,8 @@ inline constexpr Error no_address = Error::resolver(EAI_NONAME);
     if (error != 0) return Error::resolver(error);
     Array<IpAddress> found;
     for (const addrinfo* at = list; at != nullptr && found.size() < 16; at = at->ai_next) {
-        IpAddress ip;
-        if (at->ai_family == AF_INET) {
-            ip.family = Family::v4;
-            std::memcpy(ip.bytes, &reinterpret_cast<const sockaddr_in*>(at->ai_addr)->sin_addr, 4);
-        } else if (at->ai_family == AF_INET6) {
-            const auto* v6 = reinterpret_cast<const sockaddr_in6*>(at->ai_addr);
-            ip.family = Family::v6;
-            std::memcpy(ip.bytes, &v6->sin6_addr, 16);
-            ip.scope = v6->sin6_scope_id;
-        } else {
-            continue;
-        }
-        if (!found.push(ip)) break;
+        const IpAddress ip = detail::ip_of(at->ai_addr);
+        if (ip.family != Family::none && !found.push(ip)) break;
     }
     ::freeaddrinfo(list);
     if (found.empty()) return no_address;

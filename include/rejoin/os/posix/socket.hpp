@@ -1,34 +1,20 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include <rejoin/core/bytes.hpp>
+#include <rejoin/os/path_info.hpp>
+#include <rejoin/os/socket_address.hpp>
+
 #if !defined(_WIN32)
 #include <errno.h>
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
-#include <rejoin/core/address.hpp>
-#include <rejoin/core/bytes.hpp>
-#include <rejoin/core/time.hpp>
 #include <utility>
 
 namespace rejoin::inline v0_1 {
-
-/// What the kernel knows of a TCP connection's path (TCP_INFO).
-struct PathInfo {
-    bool known = false;             ///< false where the system does not tell
-    std::uint32_t in_flight = 0;    ///< segments sent that the peer's kernel has not acknowledged
-    std::uint32_t retransmits = 0;  ///< retransmissions of the oldest of them, none answered
-    std::uint32_t probes = 0;       ///< probes of a closed window or a quiet connection, none answered
-    Duration since_ack;             ///< since the peer's kernel last acknowledged anything
-
-    /// Whether the peer's kernel answers, be the peer's program stopped or its buffers full: nothing that went out in the last `d` (or
-    /// before) waits for it, or it acknowledged something within `d`. One unanswered probe of a closed window is ordinary.
-    bool acknowledges(Duration d) const { return known && ((in_flight == 0 && probes < 2) || since_ack <= d); }
-};
 
 /// A socket: owned, move-only, non-blocking, close-on-exec, never raising SIGPIPE. Errors are the system's own codes, but for "it would
 /// have to wait", which is `would_block`.
@@ -76,7 +62,9 @@ public:
 #if defined(IP_BIND_ADDRESS_NO_PORT)
         if (port == 0 && !listening_reuse_) set(IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1);
 #endif
-        SocketAddress to(ip, port);
+        // Everybody's IPv6 address stands for IPv4 too, whatever the system's habit. OpenBSD has it otherwise, and cannot be asked.
+        if (ip.family == Family::v6 && ip.is_unspecified()) set(IPPROTO_IPV6, IPV6_V6ONLY, 0);
+        detail::SocketAddress to(ip, port);
         return result(::bind(fd_, to.get(), to.size()));
     }
     /// Lets a server listen again at once on a port whose old connections still linger (SO_REUSEADDR, socket(7)); before `bind`.
@@ -87,7 +75,7 @@ public:
     Result<void> listen(int backlog) { return result(::listen(fd_, backlog)); }
     /// Starts to connect. `would_block`: under way; when it is writable, `take_error` has the outcome.
     Result<void> connect(const IpAddress& ip, std::uint16_t port) {
-        SocketAddress to(ip, port);
+        detail::SocketAddress to(ip, port);
         if (::connect(fd_, to.get(), to.size()) == 0) return {};
         return errno == EINPROGRESS || errno == EINTR ? Error(Errc::would_block) : last_error();
     }
@@ -103,6 +91,13 @@ public:
 #endif
             if (errno != EINTR) return last_error();
         }
+    }
+
+    /// Whether an error of `accept` means that descriptors or memory are out: the connection still waits (accept(2)).
+    static bool exhausted(Error error) {
+        for (int code : {EMFILE, ENFILE, ENOBUFS, ENOMEM})
+            if (error == Error::system(code)) return true;
+        return false;
     }
 
     /// Reads what is there; 0 is the end of the stream.
@@ -136,7 +131,7 @@ public:
     }
     /// Sends one datagram from a UDP socket, whole or not at all. `would_block`: the system has no room for it now.
     Result<void> send_to(Bytes datagram, const IpAddress& ip, std::uint16_t port) {
-        SocketAddress to(ip, port);
+        detail::SocketAddress to(ip, port);
         for (;;) {
             if (::sendto(fd_, datagram.data(), datagram.size(), MSG_NOSIGNAL, to.get(), to.size()) >= 0) return {};
             if (errno != EINTR) return last_error();
@@ -144,7 +139,7 @@ public:
     }
     /// Takes one datagram, and says whom it is from; it may be empty. One that does not fit is `too_large`, and gone.
     Result<std::size_t> receive_from(MutableBytes to, Endpoint& from) {
-        SocketAddress sender;
+        detail::SocketAddress sender;
         iovec room{to.data(), to.size()};
         msghdr message{};
         message.msg_iov = &room;
@@ -190,42 +185,6 @@ private:
     struct Made {};
     Socket(Handle fd, Made) : fd_(fd) {}
 
-    struct SocketAddress {
-        SocketAddress() = default;
-        SocketAddress(const IpAddress& ip, std::uint16_t port) {
-            if (ip.family == Family::v4) {
-                v4.sin_family = AF_INET;
-                v4.sin_port = htons(port);
-                std::memcpy(&v4.sin_addr, ip.bytes, 4);
-            } else {
-                v6.sin6_family = AF_INET6;
-                v6.sin6_port = htons(port);
-                v6.sin6_scope_id = ip.scope;
-                std::memcpy(&v6.sin6_addr, ip.bytes, 16);
-            }
-        }
-        const sockaddr* get() const { return reinterpret_cast<const sockaddr*>(&v6); }
-        sockaddr* get() { return reinterpret_cast<sockaddr*>(&v6); }
-        socklen_t size() const { return v6.sin6_family == AF_INET ? sizeof v4 : sizeof v6; }
-        Endpoint endpoint() const {
-            IpAddress ip;
-            if (v6.sin6_family == AF_INET) {
-                ip.family = Family::v4;
-                std::memcpy(ip.bytes, &v4.sin_addr, 4);
-                return {ip, ntohs(v4.sin_port)};
-            }
-            if (v6.sin6_family != AF_INET6) return {};
-            std::memcpy(ip.bytes, &v6.sin6_addr, 16);
-            ip.family = Family::v6;
-            ip.scope = v6.sin6_scope_id;
-            return {ip, ntohs(v6.sin6_port)};
-        }
-        union {
-            sockaddr_in6 v6{};
-            sockaddr_in v4;
-        };
-    };
-
     static Result<Socket> open(Family family, int type) {
         if (family == Family::none) return Errc::invalid_argument;
         const int domain = family == Family::v4 ? AF_INET : AF_INET6;
@@ -249,7 +208,7 @@ private:
         ::setsockopt(fd_, level, option, &value, sizeof value);
     }
     Endpoint endpoint_of(int (*get)(int, sockaddr*, socklen_t*)) const {
-        SocketAddress from;
+        detail::SocketAddress from;
         socklen_t size = sizeof from;
         if (get(fd_, from.get(), &size) != 0) return {};
         return from.endpoint();

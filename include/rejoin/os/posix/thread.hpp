@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include <rejoin/core/error.hpp>
+
 #if !defined(_WIN32)
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
-
-#include <rejoin/core/error.hpp>
 
 namespace rejoin::inline v0_1 {
 
@@ -21,17 +21,6 @@ public:
 
 private:
     pthread_mutex_t mutex_ = PTHREAD_MUTEX_INITIALIZER;
-};
-
-/// Holds a `Mutex` for the length of a scope.
-class Lock {
-public:
-    explicit Lock(Mutex& mutex) : mutex_(mutex) { mutex_.lock(); }
-    Lock(const Lock&) = delete;
-    ~Lock() { mutex_.unlock(); }
-
-private:
-    Mutex& mutex_;
 };
 
 /// Runs `body(argument)` on a new thread that nobody joins. The thread takes no signals: they belong to the program's own threads.
