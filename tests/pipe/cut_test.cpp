@@ -140,7 +140,7 @@ TEST_CASE("A server that was restarted does not know the session, and the pipe s
     CHECK(pipe.statistics().bytes_unacknowledged == 0);
 }
 
-TEST_CASE("A plain conversation with a policy that does not let go starts a new one after a cut") {
+TEST_CASE("A plain conversation with a policy that does not let go starts a new one after a cut", "[reset]") {
     using Plain = Pipe<NoEvents, Tcp, Persistent>;
     using PlainServer = Listener<Tcp, NoEvents, Persistent>;
     Loop loop;
@@ -168,7 +168,7 @@ TEST_CASE("A plain conversation with a policy that does not let go starts a new 
     CHECK(heard.failures[2].kind == FailureKind::reset);
 }
 
-TEST_CASE("A policy that fails fast takes the first break for the end") {
+TEST_CASE("A policy that fails fast takes the first break for the end", "[reset]") {
     using Once = Pipe<NoEvents, Resumable<Tcp>, FailFast>;
     Loop loop;
     Server server(loop, quick_listener<Server>());

@@ -407,7 +407,7 @@ TEST_CASE("Another observer hears the rest") {
     CHECK(client.log.empty());
 }
 
-TEST_CASE("Every call of the observer may destroy the connection, or take its socket") {
+TEST_CASE("Every call of the observer may destroy the connection, or take its socket", "[reset]") {
     const std::string call = GENERATE("open ", "bytes ", "writable ", "end ", "error ");
     const bool release = GENERATE(false, true);
     CAPTURE(call, release);
