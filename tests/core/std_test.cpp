@@ -38,7 +38,7 @@ TEST_CASE("The steady clock and ours count from the same start") {
     const auto before = std::chrono::steady_clock::now();
     REQUIRE(clock_gettime(CLOCK_MONOTONIC, &now) == 0);
     const auto after = std::chrono::steady_clock::now();
-    const TimePoint ours = TimePoint::from_nanoseconds(now.tv_sec * 1'000'000'000 + now.tv_nsec);
+    const TimePoint ours = TimePoint::from_nanoseconds(std::int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec);
     CHECK(before <= to_chrono(ours));
     CHECK(to_chrono(ours) <= after);
 }

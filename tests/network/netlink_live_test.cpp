@@ -170,7 +170,7 @@ TEST_CASE("netlink: without descriptors there is an error, and nothing is claime
 }
 
 #if defined(SYS_sendto)
-TEST_CASE("netlink: in a sandbox that forbids to ask the kernel there is an error, and the loop goes on") {
+TEST_CASE("netlink: in a sandbox that forbids to ask the kernel there is an error, and the loop goes on", "[native]") {
     REQUIRE(in_child([] {
         Loop loop;
         sock_filter refuse[] = {

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <condition_variable>
+#include <cstdint>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -209,7 +210,7 @@ TEST_CASE("When no thread can be had, whoever asks is told, and so is whoever wa
     pthread_attr_t before, huge;
     REQUIRE(pthread_getattr_default_np(&before) == 0);
     REQUIRE(pthread_attr_init(&huge) == 0);
-    REQUIRE(pthread_attr_setstacksize(&huge, std::size_t{1} << 46) == 0);
+    REQUIRE(pthread_attr_setstacksize(&huge, SIZE_MAX / 4 * 3) == 0);
     REQUIRE(pthread_setattr_default_np(&huge) == 0);
     gate.let_through();
     CHECK(until(loop, [&] { return std::all_of(askers.begin(), askers.end(), [](const auto& a) { return a->answers == 1; }); }));
