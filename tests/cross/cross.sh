@@ -118,7 +118,10 @@ emulate() {
         # shellcheck disable=SC2086
         rooms $all_rooms
         for room in $all_rooms; do
-            "qemu-${qemu[$target]}-static" -L "/usr/${triple[$target]}" "$dir/$room" '~[netlab]~[native]' >"$dir/$room.log" 2>&1 ||
+            local but='~[netlab]~[native]'
+            # QEMU 7.2 leaves the last attribute of a big-endian netlink message, where it is empty, in the wrong order.
+            [ "$target" != s390x ] || but+='~[live]'
+            "qemu-${qemu[$target]}-static" -L "/usr/${triple[$target]}" "$dir/$room" "$but" >"$dir/$room.log" 2>&1 ||
                 { tail -n 60 "$dir/$room.log"; echo "$target: $room failed"; exit 1; }
             echo "$target: $room: $(tail -n 2 "$dir/$room.log" | head -n 1)"
         done

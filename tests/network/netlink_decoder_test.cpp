@@ -227,7 +227,9 @@ Buffer hand_made(std::initializer_list<unsigned> bytes) {
     return made;
 }
 
-void set_flags(Buffer& link, std::uint32_t flags) { std::memcpy(&link[24], &flags, 4); }
+void set_flags(Buffer& link, std::uint32_t flags) {
+    for (std::size_t i = 0; i < 4; ++i) link[24 + i] = static_cast<std::byte>(flags >> 8 * i);
+}
 
 }  // namespace
 

@@ -146,7 +146,7 @@ bool in_child(Check check) {
 
 }  // namespace
 
-TEST_CASE("netlink: the state of this host is known at once, and one source serves a loop") {
+TEST_CASE("netlink: the state of this host is known at once, and one source serves a loop", "[live]") {
     Loop loop;
     Netlink& network = Netlink::of(loop);
     REQUIRE_FALSE(network.error());
