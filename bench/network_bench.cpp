@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 // Watching the network, rejoin beside others, in one run and in a network namespace of its own (needs root; no packet leaves it):
-// notice: how long after a link is switched off a handler runs, beside a bare recv on netlink that is told of links alone
+// notice: how long after a link is switched off, an address added, the gateway or the active interface another one, a handler runs,
+//         beside a bare recv on netlink that is told of that alone
 // routes: what 200,000 routes that are added and removed cost a watcher, beside a bare reader and beside libnl's cache manager
 #include <net/if.h>
 #include <sched.h>
@@ -32,21 +33,26 @@ constexpr double notice_bar = 1.2;   // at most so many times the bare reader's 
 constexpr double routes_bar = 0.01;  // at most this share of the others' processor time
 constexpr int idle_seconds = 60;
 constexpr double idle_bar = 0.0001;
-constexpr int notice_blocks = 20, notice_rounds = 50;
+constexpr int notice_blocks = 20, notice_rounds = 25;
+constexpr std::uint32_t usual_gateway = 0xc0000201, other_gateway = 0xc00002fe, gateway_of_v1 = 0xcb007101;
 constexpr int routes = 200'000, default_changes = 10;
 
 // What a reader tells the program that started it, through shared memory.
 struct Report {
-    void clear() { ready = 0, down_at = 0, processor = 0, lost = 0, default_changes = 0; }
-    std::atomic<int> ready, default_changes;
-    std::atomic<std::int64_t> down_at, processor;  // nanoseconds
-    std::atomic<unsigned long> lost;               // messages that the kernel could not deliver
+    void clear() { ready = 0, back = 0, noticed_at = 0, processor = 0, lost = 0, default_changes = 0; }
+    void notice();
+    std::atomic<int> ready, back, default_changes;    // back: what was noticed is undone, and that was noticed too
+    std::atomic<std::int64_t> noticed_at, processor;  // nanoseconds
+    std::atomic<unsigned long> lost;                  // messages that the kernel could not deliver
 };
 
 std::int64_t clock_ns(clockid_t clock) {
     timespec t{};
     clock_gettime(clock, &t);
     return std::int64_t{t.tv_sec} * 1'000'000'000 + t.tv_nsec;
+}
+void Report::notice() {
+    if (noticed_at == 0) noticed_at = clock_ns(CLOCK_MONOTONIC);
 }
 void require(bool ok, const char* what) {
     if (ok) return;
@@ -103,7 +109,16 @@ int netlink_socket(unsigned groups) {
 struct Handler {
     void hear(const NetworkChange& change) {
         if (!change.early) return;
-        if (change.kind == Kind::interface_down && change.interface_name == TextView("v0")) report.down_at = clock_ns(CLOCK_MONOTONIC);
+        const IpAddress added = IpAddress::v4(198, 51, 100, 7), gateway = IpAddress::v4(192, 0, 2, 254);
+        if ((change.kind == Kind::interface_down && change.interface_name == TextView("v0")) ||
+            (change.kind == Kind::address_usable && change.address == added) ||
+            (change.kind == Kind::route_changed && change.gateway == gateway) ||
+            (change.kind == Kind::active_interface_changed && change.interface_name == TextView("v1")))
+            report.notice();
+        if ((change.kind == Kind::interface_up && change.interface_name == TextView("v0")) ||
+            (change.kind == Kind::address_removed && change.address == added) ||
+            (change.kind == Kind::route_changed && change.gateway == IpAddress::v4(192, 0, 2, 1)))
+            report.back = 1;
         if (change.kind == Kind::route_changed || change.kind == Kind::route_added) ++report.default_changes;
     }
     Report& report;
@@ -142,19 +157,37 @@ void for_each_message(const char* data, ssize_t size, F f) {
         at += static_cast<ssize_t>((message.nlmsg_len + 3) & ~3u);
     }
 }
-void read_links_bare(Report& report) {
-    const int fd = netlink_socket(RTMGRP_LINK);
-    const int v0 = static_cast<int>(if_nametoindex("v0"));
+template <class F>
+void read_bare(Report& report, unsigned groups, F is_it) {
+    const int fd = netlink_socket(groups);
     alignas(nlmsghdr) static char buffer[32768];
     report.ready = 1;
     while (stopped == 0) {
         const ssize_t size = recv(fd, buffer, sizeof buffer, 0);
         for_each_message(buffer, size, [&](const nlmsghdr& m) {
-            const auto* link = static_cast<const ifinfomsg*>(NLMSG_DATA(&m));
-            if (m.nlmsg_type == RTM_NEWLINK && link->ifi_index == v0 && (link->ifi_flags & IFF_UP) == 0)
-                report.down_at = clock_ns(CLOCK_MONOTONIC);
+            if (is_it(m)) report.notice();
         });
     }
+}
+void read_links_bare(Report& report) {
+    read_bare(report, RTMGRP_LINK, [v0 = static_cast<int>(if_nametoindex("v0"))](const nlmsghdr& m) {
+        const auto* link = static_cast<const ifinfomsg*>(NLMSG_DATA(&m));
+        return m.nlmsg_type == RTM_NEWLINK && link->ifi_index == v0 && (link->ifi_flags & IFF_UP) == 0;
+    });
+}
+void read_addresses_bare(Report& report) {
+    read_bare(report, RTMGRP_IPV4_IFADDR, [](const nlmsghdr& m) { return m.nlmsg_type == RTM_NEWADDR; });
+}
+template <std::uint32_t gateway>
+void read_gateway_bare(Report& report) {
+    read_bare(report, RTMGRP_IPV4_ROUTE, [](const nlmsghdr& m) {
+        const auto* route = static_cast<const rtmsg*>(NLMSG_DATA(&m));
+        if (m.nlmsg_type != RTM_NEWROUTE || route->rtm_dst_len != 0) return false;
+        auto left = static_cast<unsigned>(RTM_PAYLOAD(&m));
+        for (const rtattr* a = RTM_RTA(route); RTA_OK(a, left); a = RTA_NEXT(a, left))
+            if (a->rta_type == RTA_GATEWAY) return *static_cast<const std::uint32_t*>(RTA_DATA(a)) == htonl(gateway);
+        return false;
+    });
 }
 void read_routes_bare(Report& report) {
     const int fd =
@@ -195,20 +228,31 @@ void read_with_libnl(Report& report) {
 
 void command(const char* text) { require(std::system(text) == 0, text); }
 
-void switch_link(bool on) {
+// Of an interface, or of an address that has a name of its own (v0:7).
+void switch_flag(const char* name, bool on) {
     static const int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     ifreq request{};
-    std::snprintf(request.ifr_name, sizeof request.ifr_name, "v0");
+    std::snprintf(request.ifr_name, sizeof request.ifr_name, "%s", name);
     require(ioctl(fd, SIOCGIFFLAGS, &request) == 0, "flags");
     request.ifr_flags = static_cast<short>(on ? request.ifr_flags | IFF_UP : request.ifr_flags & ~IFF_UP);
     require(ioctl(fd, SIOCSIFFLAGS, &request) == 0, "flags");
+}
+void add_address() {
+    static const int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    ifreq request{};
+    std::snprintf(request.ifr_name, sizeof request.ifr_name, "v0:7");
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(0xc6336407);
+    std::memcpy(&request.ifr_addr, &address, sizeof address);
+    require(ioctl(fd, SIOCSIFADDR, &request) == 0, "address");
 }
 
 // Many small changes of routes in few system calls.
 class RouteWriter {
 public:
     // 0: the default route
-    void put(bool add, std::uint32_t destination, std::uint32_t gateway) {
+    void put(bool add, std::uint32_t destination, std::uint32_t gateway, unsigned by = if_nametoindex("v0")) {
         const std::uint8_t length = destination == 0 ? 0 : 32;
         const std::size_t start = buffer_.size();
         nlmsghdr header{};
@@ -225,7 +269,7 @@ public:
         append(&route, sizeof route);
         if (length != 0) attribute(RTA_DST, htonl(destination));
         attribute(RTA_GATEWAY, htonl(gateway));
-        attribute(RTA_OIF, if_nametoindex_v0_);
+        attribute(RTA_OIF, by);
         require(buffer_.size() - start == header.nlmsg_len, "route message");
         if (buffer_.size() > 16'000) flush();
     }
@@ -247,7 +291,6 @@ private:
         append(&value, sizeof value);
     }
     const int fd_ = netlink_socket(0);
-    const std::uint32_t if_nametoindex_v0_ = if_nametoindex("v0");
     std::vector<char> buffer_;
 };
 
@@ -257,33 +300,54 @@ double median(std::vector<double> values) {
 }
 
 // Both read the same events, in processes of their own; who was there first, which the kernel serves last, takes turns.
-bool notice(std::array<Report, 2>& reports) {
+template <class Change>
+bool notice(const char* what, std::array<Report, 2>& reports, void (*read_bare)(Report&), Change change) {
     std::vector<double> rejoin_us, bare_us, apart_us;
     for (int block = 0; block < notice_blocks; ++block) {
         std::array<pid_t, 2> children{};
         for (int i = 0; i < 2; ++i) {
             const int who = (block + i) % 2;
-            children[static_cast<std::size_t>(who)] = who == 0 ? start(reports[0], read_with_rejoin) : start(reports[1], read_links_bare);
+            children[static_cast<std::size_t>(who)] = who == 0 ? start(reports[0], read_with_rejoin) : start(reports[1], read_bare);
         }
         for (int round = 0; round < notice_rounds; ++round) {
             usleep(3000);  // both are asleep again
-            for (Report& report : reports) report.down_at = 0;
+            for (Report& report : reports) report.noticed_at = 0;
             const std::int64_t at = clock_ns(CLOCK_MONOTONIC);
-            switch_link(false);
-            while (reports[0].down_at == 0 || reports[1].down_at == 0) usleep(100);
-            rejoin_us.push_back(static_cast<double>(reports[0].down_at - at) / 1000);
-            bare_us.push_back(static_cast<double>(reports[1].down_at - at) / 1000);
-            apart_us.push_back(static_cast<double>(reports[0].down_at - reports[1].down_at) / 1000);
-            switch_link(true);
+            change(true);
+            while (reports[0].noticed_at == 0 || reports[1].noticed_at == 0) usleep(100);
+            rejoin_us.push_back(static_cast<double>(reports[0].noticed_at - at) / 1000);
+            bare_us.push_back(static_cast<double>(reports[1].noticed_at - at) / 1000);
+            apart_us.push_back(static_cast<double>(reports[0].noticed_at - reports[1].noticed_at) / 1000);
+            reports[0].back = 0;
+            change(false);
+            while (reports[0].back == 0) usleep(100);  // or it would be overtaken, and then there is no change
         }
         for (pid_t child : children) stop(child);
     }
     const double ours = median(rejoin_us), bare = median(bare_us), ratio = ours / bare;
     const bool held = ratio <= notice_bar;
-    std::printf("notice of a link going down    rejoin %7.1f us   bare recv %7.1f us   ratio %5.3f  (bar: at most %.2f)  %s\n", ours, bare,
-                ratio, notice_bar, held ? "held" : "MISSED");
+    std::printf("notice of %-29s rejoin %7.1f us   bare recv %7.1f us   ratio %5.3f  (bar: at most %.2f)  %s\n", what, ours, bare, ratio,
+                notice_bar, held ? "held" : "MISSED");
     std::printf("    median over %zu events; of the same event, rejoin is %.1f us after the bare reader\n", rejoin_us.size(),
                 median(apart_us));
+    return held;
+}
+bool notices(std::array<Report, 2>& reports) {
+    RouteWriter writer;
+    const auto lead = [&](std::uint32_t gateway, const char* by) {
+        writer.put(true, 0, gateway, if_nametoindex(by));
+        writer.flush();
+    };
+    bool held = notice("a link going down", reports, read_links_bare, [](bool there) { switch_flag("v0", !there); });
+    held &=
+        notice("an address added", reports, read_addresses_bare, [](bool there) { there ? add_address() : switch_flag("v0:7", false); });
+    lead(usual_gateway, "v0");
+    held &= notice("another gateway", reports, read_gateway_bare<other_gateway>,
+                   [&](bool there) { lead(there ? other_gateway : usual_gateway, "v0"); });
+    held &= notice("another active interface", reports, read_gateway_bare<gateway_of_v1>,
+                   [&](bool there) { there ? lead(gateway_of_v1, "v1") : lead(usual_gateway, "v0"); });
+    writer.put(false, 0, usual_gateway);
+    writer.flush();
     return held;
 }
 
@@ -386,12 +450,12 @@ int main() {
     command("ip link set v1 up");
     command("ip link set v0 up");
     command("ip address add 192.0.2.100/24 dev v0");
+    command("ip address add 203.0.113.2/24 dev v1");
     command("ip -6 address add 2001:db8::7/64 dev v0 nodad");
     void* shared = mmap(nullptr, sizeof(std::array<Report, 2>), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     require(shared != MAP_FAILED, "mmap");
     auto& reports = *static_cast<std::array<Report, 2>*>(shared);
-    const bool noticed = notice(reports);
-    command("ip link set v0 up");
+    const bool noticed = notices(reports);
     const bool watched = many_routes(reports[0]);
     looks();
     const bool cheap = idle();

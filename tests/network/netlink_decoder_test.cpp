@@ -390,8 +390,11 @@ TEST_CASE("netlink: routes") {
         const NetlinkUpdate update = only(default_v4);
         REQUIRE(update.kind == Kind::route_is);
         REQUIRE(update.route == Route{true, 3, ip("192.0.2.254"), {}});
+        REQUIRE(update.family == Family::v4);
         REQUIRE(only(default_v6_removed).kind == Kind::routes_touched);
+        REQUIRE(only(default_v6_removed).family == Family::v6);
         REQUIRE(only(rule_added).kind == Kind::routes_touched);
+        REQUIRE(only(rule_added).family == Family::v4);
     }
     SECTION("looked up") {
         REQUIRE(only(answer4).route == Route{true, 3, ip("192.0.2.254"), ip("192.0.2.1")});

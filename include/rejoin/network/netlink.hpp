@@ -8,6 +8,7 @@
 #include <rejoin/network/wake_watch.hpp>
 #include <rejoin/os/linux/netlink_socket.hpp>
 #include <rejoin/os/loop.hpp>
+#include <utility>
 
 #if defined(__linux__)
 #include <net/if.h>
@@ -71,11 +72,16 @@ private:
         return watch_.start(events_.fd(), Ready::readable).error();
     }
 
+    struct Touched {
+        bool any() const { return v4 || v6; }
+        bool v4 = false, v6 = false;
+    };
+
     void due() { lost_ ? hear(Ready::readable) : catch_up(); }
 
     void hear(Ready) {
         wake_.look();
-        touched_ = unsettled_ = false;
+        unsettled_ = false;
         // After a loss the kernel adds nothing until all is read: what is older than what will be read again must go first.
         bool drain = false;
         for (int n = 0; n < burst || drain; ++n) {
@@ -91,9 +97,12 @@ private:
             }
             apply({buffer_, *size}, *state);
             if (feed_.publish()) unsettled_ = true;
+            // Asked at once, and only for its family: a handler waits for it.
+            if (const Touched touched = std::exchange(touched_, {}); touched.any() && !unsettled_ && !lost_) catch_up(touched);
         }
-        if (unsettled_ || lost_) looks_ = 0;
-        if (touched_ || unsettled_ || lost_) catch_up();
+        if (!unsettled_ && !lost_) return;
+        looks_ = 0;
+        catch_up();
     }
 
     // Applies a datagram to the state.
@@ -120,14 +129,15 @@ private:
                     unsettled_ = true;
                     break;
                 default:
-                    touched_ = true;
+                    touched_.v4 = touched_.v4 || update.family != Family::v6;
+                    touched_.v6 = touched_.v6 || update.family != Family::v4;
             }
         });
         if (!decoded || !stored) lost_ = true;
     }
 
-    // Brings up to date what no message tells: all of it when messages were lost, and the routes in any case.
-    [[gnu::cold]] void catch_up() {
+    // Brings up to date what no message tells: all of it when messages were lost, and the routes in any case, of these families.
+    [[gnu::cold]] void catch_up(Touched of = {true, true}) {
         const TimePoint now = loop_.now();
         NetworkState fresh;
         if (lost_ && now >= next_reading_) {
@@ -147,10 +157,11 @@ private:
         }
         bool doubtful = false;
         for (Family family : {Family::v4, Family::v6}) {
+            if (!(family == Family::v4 ? of.v4 : of.v6)) continue;
             const auto answer = ask_route(family == Family::v4 ? internet_v4 : internet_v6);
             doubtful = !(answer && doubt_.take(*answer, family, now, *is)) || doubtful;
         }
-        if (!lost_ && looks_ < sizeof look_again / sizeof look_again[0])
+        if (!lost_ && of.v4 && of.v6 && looks_ < sizeof look_again / sizeof look_again[0])
             timer_.after(look_again[looks_++]);
         else if (!lost_ && doubtful)
             timer_.after(RouteDoubt::patience);
@@ -237,7 +248,7 @@ private:
     RouteDoubt doubt_;
     std::uint32_t sequence_ = 0;
     std::uint8_t looks_ = sizeof look_again / sizeof look_again[0];  // none is due
-    bool touched_ = false;                                           // a message said that routes changed
+    Touched touched_;                                                // a message said that routes of these families changed
     bool unsettled_ = false;                                         // a message said what may make routes change without one
     bool lost_ = true;                                               // nothing has been read yet
     // The kernel's dumps come in pieces of up to 32 KiB when there is room for them, and no message of its own comes near that. Whoever

@@ -47,9 +47,10 @@ struct NetlinkUpdate {
         end,             ///< a dump is complete, or a request was refused or acknowledged: `error`
     };
     Kind kind = Kind::end;
-    bool interrupted = false;    ///< the dump it belongs to was overtaken by a change: ask again (NLM_F_DUMP_INTR)
-    std::uint32_t sequence = 0;  ///< of the request that it answers, or that caused it; the kernel's own have 0
-    std::int32_t error = 0;      ///< errno, or 0
+    bool interrupted = false;      ///< the dump it belongs to was overtaken by a change: ask again (NLM_F_DUMP_INTR)
+    Family family = Family::none;  ///< of the routes in question; `none`: of either
+    std::uint32_t sequence = 0;    ///< of the request that it answers, or that caused it; the kernel's own have 0
+    std::int32_t error = 0;        ///< errno, or 0
     Interface interface_;
     InterfaceAddress address;
     Route route;
@@ -182,6 +183,7 @@ inline bool decode_route(Bytes body, std::endian order, Route& to) {
         update.interrupted = (flags & nlm_f_dump_intr) != 0;
         // The family, where there is one; it decides whether the rest of the message is ours to judge.
         const auto family = body.empty() ? af_unspec : static_cast<std::uint8_t>(body[0]);
+        update.family = family == af_inet ? Family::v4 : family == af_inet6 ? Family::v6 : Family::none;
         const bool foreign = !body.empty() && family != af_inet && family != af_inet6;
         bool whole = true;
         switch (type) {
