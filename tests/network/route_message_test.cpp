@@ -403,12 +403,11 @@ TEST_CASE("lengths that do not fit") {
             malformed({message[0]});
             malformed({message[0], message[1], message[2]});
             // Broken off anywhere before the padding of the last address.
-            for (unsigned cut = 4; cut < size - 14; ++cut) malformed(with_length(Buffer(message.begin(), message.begin() + cut), cut));
+            for (unsigned cut = 4; cut < size - 14; ++cut) malformed(with_length(Buffer(message.data(), message.data() + cut), cut));
         }
         if (kernel.system == System::macos) return;
         const Buffer announced = kernel.announcement(3, "vlan0", true);
-        for (unsigned cut = 4; cut < announced.size(); ++cut)
-            malformed(with_length(Buffer(announced.begin(), announced.begin() + cut), cut));
+        for (unsigned cut = 4; cut < announced.size(); ++cut) malformed(with_length(Buffer(announced.data(), announced.data() + cut), cut));
     });
 }
 

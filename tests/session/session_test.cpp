@@ -256,7 +256,7 @@ TEST_CASE("what arrived over the old connection after the server was asked is sk
         pair.client.session->send(pattern(26, 100));
         if (finished) pair.client.session->finish();
         said = test::join(said, pair.client.write());
-        const std::uint64_t told = late % 3;  // so much had arrived when it was asked
+        const std::size_t told = late % 3;  // so much had arrived when it was asked
         REQUIRE_FALSE(pair.server.read(Bytes(said).first(told == 0 ? 0 : told + 4)));
         const std::size_t more = std::min(said.size(), late + 8 + 4);
         REQUIRE_FALSE(pair.server.read(Bytes(said).subspan(told == 0 ? 0 : told + 4, more - (told == 0 ? 0 : told + 4))));

@@ -18,8 +18,12 @@ public:
         z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
         return z ^ (z >> 31);
     }
-    /// Evenly from 0 to `n - 1`; 0 for `n` 0. (The modulo's bias is below 2⁻³² for every `n` that fits in 32 bits.)
-    constexpr std::uint64_t below(std::uint64_t n) { return n == 0 ? 0 : next() % n; }
+    /// Evenly from 0 to `n - 1`, as an unsigned number of `n`'s width; 0 for `n` 0. (The modulo's bias is below 2⁻³² for every `n` that
+    /// fits in 32 bits.)
+    template <class T>
+    constexpr auto below(T n) -> decltype(n + 0u) {
+        return n == 0 ? 0 : static_cast<decltype(n + 0u)>(next() % static_cast<std::uint64_t>(n));
+    }
     /// Evenly from `low` to `high`.
     constexpr Duration between(Duration low, Duration high) {
         const auto width = high > low ? static_cast<std::uint64_t>((high - low).nanoseconds()) + 1 : 1;
