@@ -378,8 +378,12 @@ public:
         z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
         return z ^ (z >> 31);
     }
-    /// Evenly from 0 to `n - 1`; 0 for `n` 0. (The modulo's bias is below 2⁻³² for every `n` that fits in 32 bits.)
-    constexpr std::uint64_t below(std::uint64_t n) { return n == 0 ? 0 : next() % n; }
+    /// Evenly from 0 to `n - 1`, as an unsigned number of `n`'s width; 0 for `n` 0. (The modulo's bias is below 2⁻³² for every `n` that
+    /// fits in 32 bits.)
+    template <class T>
+    constexpr auto below(T n) -> decltype(n + 0u) {
+        return n == 0 ? 0 : static_cast<decltype(n + 0u)>(next() % static_cast<std::uint64_t>(n));
+    }
     /// Evenly from `low` to `high`.
     constexpr Duration between(Duration low, Duration high) {
         const auto width = high > low ? static_cast<std::uint64_t>((high - low).nanoseconds()) + 1 : 1;
@@ -3332,9 +3336,10 @@ struct NetlinkUpdate {
         end,             ///< a dump is complete, or a request was refused or acknowledged: `error`
     };
     Kind kind = Kind::end;
-    bool interrupted = false;    ///< the dump it belongs to was overtaken by a change: ask again (NLM_F_DUMP_INTR)
-    std::uint32_t sequence = 0;  ///< of the request that it answers, or that caused it; the kernel's own have 0
-    std::int32_t error = 0;      ///< errno, or 0
+    bool interrupted = false;      ///< the dump it belongs to was overtaken by a change: ask again (NLM_F_DUMP_INTR)
+    Family family = Family::none;  ///< of the routes in question; `none`: of either
+    std::uint32_t sequence = 0;    ///< of the request that it answers, or that caused it; the kernel's own have 0
+    std::int32_t error = 0;        ///< errno, or 0
     Interface interface_;
     InterfaceAddress address;
     Route route;
@@ -3467,6 +3472,7 @@ inline bool decode_route(Bytes body, std::endian order, Route& to) {
         update.interrupted = (flags & nlm_f_dump_intr) != 0;
         // The family, where there is one; it decides whether the rest of the message is ours to judge.
         const auto family = body.empty() ? af_unspec : static_cast<std::uint8_t>(body[0]);
+        update.family = family == af_inet ? Family::v4 : family == af_inet6 ? Family::v6 : Family::none;
         const bool foreign = !body.empty() && family != af_inet && family != af_inet6;
         bool whole = true;
         switch (type) {
@@ -3731,6 +3737,7 @@ private:
 
 }  // namespace rejoin::inline v0_1
 #endif
+#include <utility>
 
 #if defined(__linux__)
 #include <net/if.h>
@@ -3794,11 +3801,16 @@ private:
         return watch_.start(events_.fd(), Ready::readable).error();
     }
 
+    struct Touched {
+        bool any() const { return v4 || v6; }
+        bool v4 = false, v6 = false;
+    };
+
     void due() { lost_ ? hear(Ready::readable) : catch_up(); }
 
     void hear(Ready) {
         wake_.look();
-        touched_ = unsettled_ = false;
+        unsettled_ = false;
         // After a loss the kernel adds nothing until all is read: what is older than what will be read again must go first.
         bool drain = false;
         for (int n = 0; n < burst || drain; ++n) {
@@ -3814,9 +3826,12 @@ private:
             }
             apply({buffer_, *size}, *state);
             if (feed_.publish()) unsettled_ = true;
+            // Asked at once, and only for its family: a handler waits for it.
+            if (const Touched touched = std::exchange(touched_, {}); touched.any() && !unsettled_ && !lost_) catch_up(touched);
         }
-        if (unsettled_ || lost_) looks_ = 0;
-        if (touched_ || unsettled_ || lost_) catch_up();
+        if (!unsettled_ && !lost_) return;
+        looks_ = 0;
+        catch_up();
     }
 
     // Applies a datagram to the state.
@@ -3843,14 +3858,15 @@ private:
                     unsettled_ = true;
                     break;
                 default:
-                    touched_ = true;
+                    touched_.v4 = touched_.v4 || update.family != Family::v6;
+                    touched_.v6 = touched_.v6 || update.family != Family::v4;
             }
         });
         if (!decoded || !stored) lost_ = true;
     }
 
-    // Brings up to date what no message tells: all of it when messages were lost, and the routes in any case.
-    [[gnu::cold]] void catch_up() {
+    // Brings up to date what no message tells: all of it when messages were lost, and the routes in any case, of these families.
+    [[gnu::cold]] void catch_up(Touched of = {true, true}) {
         const TimePoint now = loop_.now();
         NetworkState fresh;
         if (lost_ && now >= next_reading_) {
@@ -3870,10 +3886,11 @@ private:
         }
         bool doubtful = false;
         for (Family family : {Family::v4, Family::v6}) {
+            if (!(family == Family::v4 ? of.v4 : of.v6)) continue;
             const auto answer = ask_route(family == Family::v4 ? internet_v4 : internet_v6);
             doubtful = !(answer && doubt_.take(*answer, family, now, *is)) || doubtful;
         }
-        if (!lost_ && looks_ < sizeof look_again / sizeof look_again[0])
+        if (!lost_ && of.v4 && of.v6 && looks_ < sizeof look_again / sizeof look_again[0])
             timer_.after(look_again[looks_++]);
         else if (!lost_ && doubtful)
             timer_.after(RouteDoubt::patience);
@@ -3960,7 +3977,7 @@ private:
     RouteDoubt doubt_;
     std::uint32_t sequence_ = 0;
     std::uint8_t looks_ = sizeof look_again / sizeof look_again[0];  // none is due
-    bool touched_ = false;                                           // a message said that routes changed
+    Touched touched_;                                                // a message said that routes of these families changed
     bool unsettled_ = false;                                         // a message said what may make routes change without one
     bool lost_ = true;                                               // nothing has been read yet
     // The kernel's dumps come in pieces of up to 32 KiB when there is room for them, and no message of its own comes near that. Whoever
