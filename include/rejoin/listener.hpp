@@ -49,8 +49,9 @@ public:
     }
     bool remove_handler(HandlerId id) { return id != 0 && accept_handlers_.remove(id); }
 
-    /// Listens on a numeric endpoint; `0.0.0.0` and `::` are every local address, port 0 lets the system choose (see `local_endpoint`).
-    /// `invalid_argument` for a name or options outside their bounds, `invalid_state` when it listens already, else the system's error.
+    /// Listens on a numeric endpoint; `0.0.0.0` is every local IPv4 address, `::` every one of both families (on OpenBSD of IPv6 alone:
+    /// inet6(4)), port 0 lets the system choose (see `local_endpoint`). `invalid_argument` for a name or options outside their bounds,
+    /// `invalid_state` when it listens already, else the system's error.
     Result<void> listen(const Endpoint& at) {
         if (acceptor_.listening()) return Errc::invalid_state;
         if (!at.valid() || at.name() != nullptr || !options_.pipe.transport.valid() || !options_.limits.valid() || options_.backlog < 1)

@@ -161,9 +161,10 @@ private:
             const auto answer = ask_route(family == Family::v4 ? internet_v4 : internet_v6);
             doubtful = !(answer && doubt_.take(*answer, family, now, *is)) || doubtful;
         }
-        if (!lost_ && of.v4 && of.v6 && looks_ < sizeof look_again / sizeof look_again[0])
+        const bool looks_due = looks_ < sizeof look_again / sizeof look_again[0];
+        if (!lost_ && looks_due && of.v4 && of.v6)
             timer_.after(look_again[looks_++]);
-        else if (!lost_ && doubtful)
+        else if (!lost_ && !looks_due && doubtful)
             timer_.after(RouteDoubt::patience);
         feed_.publish();
     }
