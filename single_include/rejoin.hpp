@@ -3890,9 +3890,10 @@ private:
             const auto answer = ask_route(family == Family::v4 ? internet_v4 : internet_v6);
             doubtful = !(answer && doubt_.take(*answer, family, now, *is)) || doubtful;
         }
-        if (!lost_ && of.v4 && of.v6 && looks_ < sizeof look_again / sizeof look_again[0])
+        const bool looks_due = looks_ < sizeof look_again / sizeof look_again[0];
+        if (!lost_ && looks_due && of.v4 && of.v6)
             timer_.after(look_again[looks_++]);
-        else if (!lost_ && doubtful)
+        else if (!lost_ && !looks_due && doubtful)
             timer_.after(RouteDoubt::patience);
         feed_.publish();
     }
@@ -9827,8 +9828,9 @@ public:
     }
     bool remove_handler(HandlerId id) { return id != 0 && accept_handlers_.remove(id); }
 
-    /// Listens on a numeric endpoint; `0.0.0.0` and `::` are every local address, port 0 lets the system choose (see `local_endpoint`).
-    /// `invalid_argument` for a name or options outside their bounds, `invalid_state` when it listens already, else the system's error.
+    /// Listens on a numeric endpoint; `0.0.0.0` is every local IPv4 address, `::` every one of both families (on OpenBSD of IPv6 alone:
+    /// inet6(4)), port 0 lets the system choose (see `local_endpoint`). `invalid_argument` for a name or options outside their bounds,
+    /// `invalid_state` when it listens already, else the system's error.
     Result<void> listen(const Endpoint& at) {
         if (acceptor_.listening()) return Errc::invalid_state;
         if (!at.valid() || at.name() != nullptr || !options_.pipe.transport.valid() || !options_.limits.valid() || options_.backlog < 1)
