@@ -3,7 +3,7 @@
 # rejoin on systems and processors other than this one.
 #
 #   cross.sh compile [TARGET...]   every header, test and example to object files, warnings as errors, with Zig's Clang
-#   cross.sh link [TARGET...]      the examples of macOS and the BSDs to programs (the first time builds a C++ library: minutes)
+#   cross.sh link [TARGET...]      hello, netwatch and demo to programs (the first time builds a C++ library for each target: minutes)
 #   cross.sh emulate [ARCH...]     unit tests and simulation on arm64, armv7 and big-endian s390x, under qemu
 #   cross.sh wine                  unit tests, simulation, demo, quick start and netwatch on Windows, under Wine
 #
@@ -82,13 +82,15 @@ compile() {
 
 link() {
     zig
-    (($#)) || set -- "${all_targets[@]:0:5}"
+    (($#)) || set -- "${all_targets[@]}"
     for target; do
         mkdir -p "$work/$target"
+        local libraries=-pthread
+        [[ $target != *windows ]] || libraries="-lws2_32 -liphlpapi -lbcrypt"
         for example in hello netwatch demo; do
             # shellcheck disable=SC2086
-            "$zig" c++ -target "$target" -std=c++20 -O2 -Iinclude "examples/$example.cpp" -o "$work/$target/$example" >"$work/link.log" 2>&1 ||
-                { cat "$work/link.log"; exit 1; }
+            "$zig" c++ -target "$target" -std=c++20 -O2 $warnings -Iinclude "examples/$example.cpp" -o "$work/$target/$example" $libraries \
+                >"$work/link.log" 2>&1 || { cat "$work/link.log"; exit 1; }
         done
         echo "$target: hello, netwatch and demo linked"
     done
