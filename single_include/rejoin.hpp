@@ -6416,6 +6416,7 @@ enum class FailureKind : std::uint8_t {
     unresponsive,         ///< the connection is there and nothing comes through
     address_unavailable,  ///< the local address cannot be used: gone, or not ready yet
     address_lost,         ///< the local address or interface under a connection went away
+    address_in_use,       ///< somebody else listens there already
     forbidden,            ///< this host's firewall or a missing privilege
     exhausted,            ///< descriptors, ports, buffers or memory of this host
     name_unknown,         ///< there is no such name
@@ -6434,6 +6435,15 @@ enum class FailureKind : std::uint8_t {
 /// At which point of a connection's life.
 enum class Stage : std::uint8_t { resolving, connecting, handshaking, resuming, established, listening };
 
+/// Whom a failure lies with, as far as the failure itself tells.
+enum class Origin : std::uint8_t {
+    unknown,
+    host,  ///< this host: its network, its limits, its rules, or the program
+    path,  ///< something on the way, or nothing there at all
+    peer,  ///< the peer's host or program
+    name_service,
+};
+
 /// A classified error: what, when, and the code as it came.
 struct Failure {
     FailureKind kind = FailureKind::none;
@@ -6442,9 +6452,79 @@ struct Failure {
 
     explicit operator bool() const { return kind != FailureKind::none; }
     friend bool operator==(const Failure&, const Failure&) = default;
+
+    /// Whom it lies with.
+    Origin origin() const;
+    /// What usually helps, for people, as one sentence; empty where nothing needs to. Lives as long as the program.
+    const char* advice() const;
 };
 
-/// One sentence, with what usually helps where that is known.
+// Each of these tables is in the order of `FailureKind`, and apart, so that a program has only those that it asks for.
+inline Origin Failure::origin() const {
+    using enum Origin;
+    static constexpr Origin origins[] = {
+        unknown,       // none
+        peer,          // refused
+        path,          // timed_out
+        host,          // no_route
+        path,          // unreachable
+        path,          // reset
+        peer,          // ended
+        path,          // unresponsive
+        host,          // address_unavailable
+        host,          // address_lost
+        host,          // address_in_use
+        host,          // forbidden
+        host,          // exhausted
+        name_service,  // name_unknown
+        name_service,  // name_service
+        peer,          // protocol
+        peer,          // session_unknown
+        peer,          // session_refused
+        path,          // session_expired
+        peer,          // session_aborted
+        peer,          // fenced
+        host,          // cancelled
+        host,          // invalid
+        unknown,       // other
+    };
+    // Who accepts a connection and then says nothing is not the path.
+    if (kind == FailureKind::timed_out && stage == Stage::handshaking) return peer;
+    if (kind == FailureKind::timed_out && stage == Stage::resolving) return name_service;
+    return origins[static_cast<std::size_t>(kind)];
+}
+
+[[gnu::cold]] inline const char* Failure::advice() const {
+    static constexpr const char* advices[] = {
+        "",                                                                                                   // none
+        "Start the server, or correct the address and the port.",                                             // refused
+        "Look whether the peer is up, and whether a firewall on the way lets the port through.",              // timed_out
+        "Connect this host to a network.",                                                                    // no_route
+        "Try another network; the peer may be switched off.",                                                 // unreachable
+        "",                                                                                                   // reset
+        "",                                                                                                   // ended
+        "Try another network.",                                                                               // unresponsive
+        "Give an address that this host has, or none.",                                                       // address_unavailable
+        "",                                                                                                   // address_lost
+        "Choose another port, or end the program that has it.",                                               // address_in_use
+        "Allow the program in this host's firewall.",                                                         // forbidden
+        "Raise this host's limits, or close what is not needed.",                                             // exhausted
+        "Correct the name.",                                                                                  // name_unknown
+        "Look at the name servers that this host is told to ask.",                                            // name_service
+        "Log in to the network if it asks for that; correct the address, the port, the key or the version.",  // protocol
+        "Start a new session.",                                                                               // session_unknown
+        "Try again later.",                                                                                   // session_refused
+        "Start a new session.",                                                                               // session_expired
+        "Start a new session.",                                                                               // session_aborted
+        "",                                                                                                   // fenced
+        "",                                                                                                   // cancelled
+        "Correct the program.",                                                                               // invalid
+        "",                                                                                                   // other
+    };
+    return advices[static_cast<std::size_t>(kind)];
+}
+
+/// One sentence: what happened, when, and the system's own code.
 [[gnu::cold]] inline Description describe(const Failure& failure) {
     static constexpr const char* stages[] = {"while resolving the name", "while connecting",       "during the handshake",
                                              "while resuming",           "on the open connection", "while listening"};
@@ -6459,6 +6539,7 @@ struct Failure {
         "the path went silent",
         "the local address cannot be used",
         "the local address or interface went away",
+        "the local address and port are in use",
         "not permitted: this host's firewall, or a missing privilege",
         "out of descriptors, ports or memory",
         "unknown host name",
@@ -6619,93 +6700,377 @@ concept RecoveryPolicy = requires(R& policy, const typename R::Options& options,
 #include <netdb.h>
 #endif
 
-namespace rejoin::inline v0_1 {
-
-namespace detail {
+// What each of the systems' own codes means, with the reason beside it. By name where systems number them differently (POSIX), by number
+// where only one system has them (Windows): so that each table compiles wherever it can.
+namespace rejoin::inline v0_1::detail {
 
 struct ErrorRow {
-    std::int32_t code;
+    std::int16_t code;
+    FailureKind kind;
+};
+struct StageRow {
+    std::int16_t code;
+    Stage stage;
     FailureKind kind;
 };
 
-#if defined(_WIN32)
-inline constexpr ErrorRow system_errors[] = {
-    {8, FailureKind::exhausted},                           // ERROR_NOT_ENOUGH_MEMORY
-    {14, FailureKind::exhausted},                          // ERROR_OUTOFMEMORY
-    {WSAEINTR, FailureKind::reset},                        // a call that the socket's end cut short
-    {WSAEACCES, FailureKind::forbidden},                   // the firewall, or a port that somebody has for himself alone
-    {WSAEMFILE, FailureKind::exhausted},                   //
-    {WSAENOPROTOOPT, FailureKind::unreachable},            // ICMP protocol unreachable
-    {WSAEAFNOSUPPORT, FailureKind::no_route},              // this host has not this family
-    {WSAEADDRINUSE, FailureKind::exhausted},               // no port left on connect; on listen, taken
-    {WSAEADDRNOTAVAIL, FailureKind::address_unavailable},  // the address is gone or tentative
-    {WSAENETDOWN, FailureKind::no_route},                  //
-    {WSAENETUNREACH, FailureKind::no_route},               //
-    {WSAENETRESET, FailureKind::reset},                    // keep-alive gave up, or the interface went
-    {WSAECONNABORTED, FailureKind::reset},                 // the system ended it: retransmissions unanswered, or the address is gone
-    {WSAECONNRESET, FailureKind::reset},                   //
-    {WSAENOBUFS, FailureKind::exhausted},                  // no port or no memory
-    {WSAENOTCONN, FailureKind::reset},                     // reset between two calls
-    {WSAESHUTDOWN, FailureKind::reset},                    //
-    {WSAETIMEDOUT, FailureKind::timed_out},                //
-    {WSAECONNREFUSED, FailureKind::refused},               //
-    {WSAEHOSTDOWN, FailureKind::unreachable},              //
-    {WSAEHOSTUNREACH, FailureKind::unreachable},           // the gateway is dead, or ICMP said so
-    {WSAEPROCLIM, FailureKind::exhausted},                 //
-    {WSASYSNOTREADY, FailureKind::no_route},               // the network is not up yet
+// Winsock's codes, and those of Windows that sockets give (Winsock reference, "Windows Sockets Error Codes").
+inline constexpr ErrorRow windows_errors[] = {
+    // The way, or this host's part of it.
+    {10047, FailureKind::no_route},             // WSAEAFNOSUPPORT: this host has not this family
+    {10046, FailureKind::no_route},             // WSAEPFNOSUPPORT: the same
+    {10050, FailureKind::no_route},             // WSAENETDOWN
+    {10051, FailureKind::no_route},             // WSAENETUNREACH
+    {10091, FailureKind::no_route},             // WSASYSNOTREADY: the network is not up yet
+    {1231, FailureKind::no_route},              // ERROR_NETWORK_UNREACHABLE
+    {10042, FailureKind::unreachable},          // WSAENOPROTOOPT: ICMP protocol unreachable
+    {10064, FailureKind::unreachable},          // WSAEHOSTDOWN
+    {10065, FailureKind::unreachable},          // WSAEHOSTUNREACH: the gateway is dead, or ICMP said so
+    {1232, FailureKind::unreachable},           // ERROR_HOST_UNREACHABLE
+    {1233, FailureKind::unreachable},           // ERROR_PROTOCOL_UNREACHABLE
+    {10049, FailureKind::address_unavailable},  // WSAEADDRNOTAVAIL: the address is gone or tentative
+    {10013, FailureKind::forbidden},            // WSAEACCES: the firewall, or a port that somebody has for himself alone
+    {5, FailureKind::forbidden},                // ERROR_ACCESS_DENIED
+    // The peer, or the connection.
+    {10061, FailureKind::refused},    // WSAECONNREFUSED
+    {1225, FailureKind::refused},     // ERROR_CONNECTION_REFUSED
+    {1234, FailureKind::refused},     // ERROR_PORT_UNREACHABLE
+    {10060, FailureKind::timed_out},  // WSAETIMEDOUT
+    {121, FailureKind::timed_out},    // ERROR_SEM_TIMEOUT
+    {10004, FailureKind::reset},      // WSAEINTR: a call that the socket's end cut short
+    {10052, FailureKind::reset},      // WSAENETRESET: keep-alive gave up, or the interface went
+    {10053, FailureKind::reset},      // WSAECONNABORTED: retransmissions unanswered, or the address is gone
+    {10054, FailureKind::reset},      // WSAECONNRESET
+    {10057, FailureKind::reset},      // WSAENOTCONN: reset between two calls
+    {10058, FailureKind::reset},      // WSAESHUTDOWN
+    {10101, FailureKind::ended},      // WSAEDISCON
+    {64, FailureKind::reset},         // ERROR_NETNAME_DELETED: what an overlapped call says of a reset
+    {1236, FailureKind::reset},       // ERROR_CONNECTION_ABORTED
+    {10103, FailureKind::cancelled},  // WSAECANCELLED
+    {10111, FailureKind::cancelled},  // WSA_E_CANCELLED
+    {995, FailureKind::cancelled},    // WSA_OPERATION_ABORTED
+    // What this host has run out of.
+    {8, FailureKind::exhausted},      // WSA_NOT_ENOUGH_MEMORY
+    {14, FailureKind::exhausted},     // ERROR_OUTOFMEMORY
+    {10024, FailureKind::exhausted},  // WSAEMFILE
+    {10048, FailureKind::exhausted},  // WSAEADDRINUSE: no port left
+    {10055, FailureKind::exhausted},  // WSAENOBUFS: no port or no memory
+    {10059, FailureKind::exhausted},  // WSAETOOMANYREFS
+    {10067, FailureKind::exhausted},  // WSAEPROCLIM
+    {10068, FailureKind::exhausted},  // WSAEUSERS
+    {10069, FailureKind::exhausted},  // WSAEDQUOT
+    // The program's mistakes.
+    {6, FailureKind::invalid},      // WSA_INVALID_HANDLE
+    {87, FailureKind::invalid},     // WSA_INVALID_PARAMETER
+    {996, FailureKind::invalid},    // WSA_IO_INCOMPLETE
+    {997, FailureKind::invalid},    // WSA_IO_PENDING
+    {10009, FailureKind::invalid},  // WSAEBADF
+    {10014, FailureKind::invalid},  // WSAEFAULT
+    {10022, FailureKind::invalid},  // WSAEINVAL
+    {10035, FailureKind::invalid},  // WSAEWOULDBLOCK: no failure, and never comes this far
+    {10036, FailureKind::invalid},  // WSAEINPROGRESS
+    {10037, FailureKind::invalid},  // WSAEALREADY
+    {10038, FailureKind::invalid},  // WSAENOTSOCK
+    {10039, FailureKind::invalid},  // WSAEDESTADDRREQ
+    {10040, FailureKind::invalid},  // WSAEMSGSIZE
+    {10041, FailureKind::invalid},  // WSAEPROTOTYPE
+    {10043, FailureKind::invalid},  // WSAEPROTONOSUPPORT
+    {10044, FailureKind::invalid},  // WSAESOCKTNOSUPPORT
+    {10045, FailureKind::invalid},  // WSAEOPNOTSUPP
+    {10056, FailureKind::invalid},  // WSAEISCONN
+    {10092, FailureKind::invalid},  // WSAVERNOTSUPPORTED
+    {10093, FailureKind::invalid},  // WSANOTINITIALISED
+    // No connection gives these.
+    {10062, FailureKind::other},  // WSAELOOP
+    {10063, FailureKind::other},  // WSAENAMETOOLONG
+    {10066, FailureKind::other},  // WSAENOTEMPTY
+    {10070, FailureKind::other},  // WSAESTALE
+    {10071, FailureKind::other},  // WSAEREMOTE
+    {10102, FailureKind::other},  // WSAENOMORE
+    {10104, FailureKind::other},  // WSAEINVALIDPROCTABLE
+    {10105, FailureKind::other},  // WSAEINVALIDPROVIDER
+    {10106, FailureKind::other},  // WSAEPROVIDERFAILEDINIT
+    {10107, FailureKind::other},  // WSASYSCALLFAILURE
+    {10108, FailureKind::other},  // WSASERVICE_NOT_FOUND
+    {10109, FailureKind::other},  // WSATYPE_NOT_FOUND
+    {10110, FailureKind::other},  // WSA_E_NO_MORE
+    {10112, FailureKind::other},  // WSAEREFUSED
+    {11005, FailureKind::other},  // WSA_QOS_RECEIVERS
+    {11006, FailureKind::other},  // WSA_QOS_SENDERS
+    {11007, FailureKind::other},  // WSA_QOS_NO_SENDERS
+    {11008, FailureKind::other},  // WSA_QOS_NO_RECEIVERS
+    {11009, FailureKind::other},  // WSA_QOS_REQUEST_CONFIRMED
+    {11010, FailureKind::other},  // WSA_QOS_ADMISSION_FAILURE
+    {11011, FailureKind::other},  // WSA_QOS_POLICY_FAILURE
+    {11012, FailureKind::other},  // WSA_QOS_BAD_STYLE
+    {11013, FailureKind::other},  // WSA_QOS_BAD_OBJECT
+    {11014, FailureKind::other},  // WSA_QOS_TRAFFIC_CTRL_ERROR
+    {11015, FailureKind::other},  // WSA_QOS_GENERIC_ERROR
+    {11016, FailureKind::other},  // WSA_QOS_ESERVICETYPE
+    {11017, FailureKind::other},  // WSA_QOS_EFLOWSPEC
+    {11018, FailureKind::other},  // WSA_QOS_EPROVSPECBUF
+    {11019, FailureKind::other},  // WSA_QOS_EFILTERSTYLE
+    {11020, FailureKind::other},  // WSA_QOS_EFILTERTYPE
+    {11021, FailureKind::other},  // WSA_QOS_EFILTERCOUNT
+    {11022, FailureKind::other},  // WSA_QOS_EOBJLENGTH
+    {11023, FailureKind::other},  // WSA_QOS_EFLOWCOUNT
+    {11024, FailureKind::other},  // WSA_QOS_EUNKNOWNPSOBJ
+    {11025, FailureKind::other},  // WSA_QOS_EPOLICYOBJ
+    {11026, FailureKind::other},  // WSA_QOS_EFLOWDESC
+    {11027, FailureKind::other},  // WSA_QOS_EPSFLOWSPEC
+    {11028, FailureKind::other},  // WSA_QOS_EPSFILTERSPEC
+    {11029, FailureKind::other},  // WSA_QOS_ESDMODEOBJ
+    {11030, FailureKind::other},  // WSA_QOS_ESHAPERATEOBJ
+    {11031, FailureKind::other},  // WSA_QOS_RESERVED_PETYPE
+};
+inline constexpr StageRow windows_errors_at[] = {
+    {10048, Stage::listening, FailureKind::address_in_use},  // WSAEADDRINUSE
+    {10013, Stage::listening, FailureKind::address_in_use},  // WSAEACCES: somebody has the port for himself alone (SO_EXCLUSIVEADDRUSE)
+};
+inline constexpr std::int16_t windows_address_not_available = 10049;
+
+// GetAddrInfoW.
+inline constexpr ErrorRow windows_resolver_errors[] = {
+    {11001, FailureKind::name_unknown},  // WSAHOST_NOT_FOUND
+    {11004, FailureKind::name_unknown},  // WSANO_DATA: the name has no address
+    {10109, FailureKind::name_unknown},  // WSATYPE_NOT_FOUND: no such service
+    {11002, FailureKind::name_service},  // WSATRY_AGAIN: no server answered, or there is no network to ask over
+    {11003, FailureKind::name_service},  // WSANO_RECOVERY
+    {10108, FailureKind::name_service},  // WSASERVICE_NOT_FOUND: no name space provider
+    {8, FailureKind::exhausted},         // WSA_NOT_ENOUGH_MEMORY
+    {10022, FailureKind::invalid},       // WSAEINVAL
+    {10044, FailureKind::invalid},       // WSAESOCKTNOSUPPORT
+    {10047, FailureKind::invalid},       // WSAEAFNOSUPPORT
 };
 
-// GetAddrInfoW
-inline constexpr ErrorRow resolver_errors[] = {
-    {WSAHOST_NOT_FOUND, FailureKind::name_unknown},
-    {WSATRY_AGAIN, FailureKind::name_service},  // no server answered, or there is no network to ask over
-    {WSANO_RECOVERY, FailureKind::name_service},
-    {WSANO_DATA, FailureKind::name_unknown},  // the name has no address
-    {WSA_NOT_ENOUGH_MEMORY, FailureKind::exhausted},
-};
-#else
-// By their names: each system has its own numbers.
-inline constexpr ErrorRow system_errors[] = {
-    {EPERM, FailureKind::forbidden},                    // an output rule of the local firewall (UDP), or SO_BINDTODEVICE without privilege
-    {EINTR, FailureKind::reset},                        // on a socket only when it is torn down under the call
-    {ENOMEM, FailureKind::exhausted},                   //
+#if !defined(_WIN32)
+inline constexpr ErrorRow posix_errors[] = {
+    // The way, or this host's part of it.
     {EACCES, FailureKind::no_route},                    // a prohibit route; a broadcast address without SO_BROADCAST is the program's fault
-    {ENODEV, FailureKind::no_route},                    // the bound device is gone
-    {EINVAL, FailureKind::no_route},                    // a blackhole route, on connect
-    {ENFILE, FailureKind::exhausted},                   //
-    {EMFILE, FailureKind::exhausted},                   //
-    {EPIPE, FailureKind::reset},                        // written after the peer's reset
-    {EPROTO, FailureKind::reset},                       //
-    {ENOPROTOOPT, FailureKind::unreachable},            // ICMP protocol unreachable
     {EAFNOSUPPORT, FailureKind::no_route},              // this host has not this family
-    {EADDRINUSE, FailureKind::exhausted},               // no port left on connect; on listen, taken
-    {EADDRNOTAVAIL, FailureKind::address_unavailable},  // the address is gone or tentative; on connect, no port left
-    {ENETDOWN, FailureKind::no_route},                  //
+    {EPFNOSUPPORT, FailureKind::no_route},              // the same
+    {ENETDOWN, FailureKind::no_route},                  // the interface is switched off; macOS after waking
     {ENETUNREACH, FailureKind::no_route},               //
-    {ENETRESET, FailureKind::reset},                    //
-    {ECONNABORTED, FailureKind::reset},                 // the system destroyed the socket
-    {ECONNRESET, FailureKind::reset},                   //
-    {ENOBUFS, FailureKind::exhausted},                  //
-    {ENOTCONN, FailureKind::reset},                     // reset between two calls
-    {ETIMEDOUT, FailureKind::timed_out},                //
-    {ECONNREFUSED, FailureKind::refused},               //
-    {EHOSTDOWN, FailureKind::unreachable},              //
+    {ENODEV, FailureKind::no_route},                    // the bound device is gone
+    {ENXIO, FailureKind::no_route},                     // the same, on the BSDs
+    {ENOPROTOOPT, FailureKind::unreachable},            // ICMP protocol unreachable
+    {EHOSTDOWN, FailureKind::unreachable},              // the last hop does not answer: macOS and the BSDs
     {EHOSTUNREACH, FailureKind::unreachable},           // the gateway is dead, or ICMP said so
+    {EADDRNOTAVAIL, FailureKind::address_unavailable},  // the address is gone or tentative
+    {EPERM, FailureKind::forbidden},                    // an output rule of the local firewall (UDP), or SO_BINDTODEVICE without privilege
+    // The peer, or the connection.
+    {ECONNREFUSED, FailureKind::refused},  //
+    {ETIMEDOUT, FailureKind::timed_out},   //
+    {EINTR, FailureKind::reset},           // on a socket only when it is torn down under the call
+    {EPIPE, FailureKind::reset},           // written after the peer's reset
+    {ENETRESET, FailureKind::reset},       // keep-alive gave up
+    {ECONNABORTED, FailureKind::reset},    // the system destroyed the socket
+    {ECONNRESET, FailureKind::reset},      //
+    {ENOTCONN, FailureKind::reset},        // reset between two calls
+    {ESHUTDOWN, FailureKind::reset},       //
+    {EPROTO, FailureKind::reset},          // what accept(2) says of a connection that is gone again
+    {ECANCELED, FailureKind::cancelled},   //
+    // What this host has run out of.
+    {EAGAIN, FailureKind::exhausted},        // no failure on a socket; of threads and ports, none left
+    {EWOULDBLOCK, FailureKind::exhausted},   // the same
+    {ENOMEM, FailureKind::exhausted},        //
+    {ENFILE, FailureKind::exhausted},        //
+    {EMFILE, FailureKind::exhausted},        //
+    {ENOSPC, FailureKind::exhausted},        // inotify's and epoll's limits
+    {EDQUOT, FailureKind::exhausted},        //
+    {EADDRINUSE, FailureKind::exhausted},    // no port left
+    {ENOBUFS, FailureKind::exhausted},       // the interface's queue is full, for a moment
+    {EUSERS, FailureKind::exhausted},        //
+    {ETOOMANYREFS, FailureKind::exhausted},  // descriptors on their way through a Unix socket
+    // The program's mistakes.
+    {EINVAL, FailureKind::invalid},           //
+    {EBADF, FailureKind::invalid},            //
+    {ENOTSOCK, FailureKind::invalid},         //
+    {EFAULT, FailureKind::invalid},           //
+    {EDESTADDRREQ, FailureKind::invalid},     //
+    {EMSGSIZE, FailureKind::invalid},         // a datagram too large for the path
+    {EPROTOTYPE, FailureKind::invalid},       //
+    {EPROTONOSUPPORT, FailureKind::invalid},  //
+    {ESOCKTNOSUPPORT, FailureKind::invalid},  //
+    {EOPNOTSUPP, FailureKind::invalid},       //
+    {ENOTSUP, FailureKind::invalid},          // the same, on some systems
+    {EISCONN, FailureKind::invalid},          //
+    {EALREADY, FailureKind::invalid},         // no failure, and never comes this far
+    {EINPROGRESS, FailureKind::invalid},      // the same
+    {ENOSYS, FailureKind::invalid},           // a sandbox, or an old kernel
+    // No socket gives these.
+    {ENOENT, FailureKind::other},
+    {ESRCH, FailureKind::other},
+    {EIO, FailureKind::other},
+    {E2BIG, FailureKind::other},
+    {ENOEXEC, FailureKind::other},
+    {ECHILD, FailureKind::other},
+    {EDEADLK, FailureKind::other},
+    {ENOTBLK, FailureKind::other},
+    {EBUSY, FailureKind::other},
+    {EEXIST, FailureKind::other},
+    {EXDEV, FailureKind::other},
+    {ENOTDIR, FailureKind::other},
+    {EISDIR, FailureKind::other},
+    {ENOTTY, FailureKind::other},
+    {ETXTBSY, FailureKind::other},
+    {EFBIG, FailureKind::other},
+    {ESPIPE, FailureKind::other},
+    {EROFS, FailureKind::other},
+    {EMLINK, FailureKind::other},
+    {EDOM, FailureKind::other},
+    {ERANGE, FailureKind::other},
+    {ELOOP, FailureKind::other},
+    {ENAMETOOLONG, FailureKind::other},
+    {ENOTEMPTY, FailureKind::other},
+    {ESTALE, FailureKind::other},
+    {EREMOTE, FailureKind::other},
+    {ENOLCK, FailureKind::other},
+    {EOVERFLOW, FailureKind::other},
+    {EIDRM, FailureKind::other},
+    {ENOMSG, FailureKind::other},
+    {EILSEQ, FailureKind::other},
+    {EBADMSG, FailureKind::other},
+    {ENOTRECOVERABLE, FailureKind::other},
+    {EOWNERDEAD, FailureKind::other},
+#if defined(EMULTIHOP)  // all but OpenBSD
+    {EMULTIHOP, FailureKind::other},
+    {ENOLINK, FailureKind::other},
+#endif
+#if defined(ETIME)  // Linux, macOS, NetBSD: of STREAMS
+    {ETIME, FailureKind::timed_out},
+    {ENOSR, FailureKind::exhausted},
+    {ENODATA, FailureKind::other},
+    {ENOSTR, FailureKind::other},
+#endif
+#if defined(ERFKILL)                        // Linux
+    {ERFKILL, FailureKind::no_route},       // the radio is switched off
+    {ENONET, FailureKind::no_route},        // a machine that is not on the network
+    {ECOMM, FailureKind::unreachable},      // a link that could not send
+    {ENOKEY, FailureKind::no_route},        // a tunnel without a key for the peer
+    {EKEYEXPIRED, FailureKind::no_route},   // the same
+    {EKEYREVOKED, FailureKind::no_route},   // the same
+    {EKEYREJECTED, FailureKind::no_route},  // the same
+    {ERESTART, FailureKind::reset},         // an interrupted call
+    {EADV, FailureKind::other},
+    {EBADE, FailureKind::other},
+    {EBADFD, FailureKind::invalid},
+    {EBADR, FailureKind::other},
+    {EBADRQC, FailureKind::other},
+    {EBADSLT, FailureKind::other},
+    {EBFONT, FailureKind::other},
+    {ECHRNG, FailureKind::other},
+    {EDEADLOCK, FailureKind::other},
+    {EDOTDOT, FailureKind::other},
+    {EHWPOISON, FailureKind::other},
+    {EISNAM, FailureKind::other},
+    {EL2HLT, FailureKind::other},
+    {EL2NSYNC, FailureKind::other},
+    {EL3HLT, FailureKind::other},
+    {EL3RST, FailureKind::other},
+    {ELIBACC, FailureKind::other},
+    {ELIBBAD, FailureKind::other},
+    {ELIBEXEC, FailureKind::other},
+    {ELIBMAX, FailureKind::other},
+    {ELIBSCN, FailureKind::other},
+    {ELNRNG, FailureKind::other},
+    {EMEDIUMTYPE, FailureKind::other},
+    {ENAVAIL, FailureKind::other},
+    {ENOANO, FailureKind::other},
+    {ENOCSI, FailureKind::other},
+    {ENOMEDIUM, FailureKind::other},
+    {ENOPKG, FailureKind::other},
+    {ENOTNAM, FailureKind::other},
+    {ENOTUNIQ, FailureKind::other},
+    {EREMCHG, FailureKind::other},
+    {EREMOTEIO, FailureKind::other},
+    {ESRMNT, FailureKind::other},
+    {ESTRPIPE, FailureKind::other},
+    {EUCLEAN, FailureKind::other},
+    {EUNATCH, FailureKind::other},
+    {EXFULL, FailureKind::other},
+#else  // macOS and the BSDs
+    {EPROCLIM, FailureKind::exhausted},
+    {EAUTH, FailureKind::other},
+    {ENEEDAUTH, FailureKind::other},
+    {EBADRPC, FailureKind::other},
+    {ERPCMISMATCH, FailureKind::other},
+    {EPROGUNAVAIL, FailureKind::other},
+    {EPROGMISMATCH, FailureKind::other},
+    {EPROCUNAVAIL, FailureKind::other},
+    {EFTYPE, FailureKind::other},
+    {ENOATTR, FailureKind::other},
+#endif
+#if defined(EQFULL)                    // macOS
+    {EQFULL, FailureKind::exhausted},  // the interface's queue is full
+    {EPWROFF, FailureKind::no_route},  // the device is switched off
+    {EDEVERR, FailureKind::no_route},  // the device is broken
+    {EBADEXEC, FailureKind::other},
+    {EBADARCH, FailureKind::other},
+    {ESHLIBVERS, FailureKind::other},
+    {EBADMACHO, FailureKind::other},
+    {ENOPOLICY, FailureKind::other},
+#endif
+#if defined(ENOTCAPABLE)  // macOS, FreeBSD: a sandbox (Capsicum)
+    {ENOTCAPABLE, FailureKind::forbidden},
+#endif
+#if defined(ECAPMODE)  // FreeBSD
+    {ECAPMODE, FailureKind::forbidden},
+    {EDOOFUS, FailureKind::invalid},
+    {EINTEGRITY, FailureKind::other},
+#endif
+#if defined(EIPSEC)  // OpenBSD: its IPsec policy lets nothing through in the clear
+    {EIPSEC, FailureKind::forbidden},
+#endif
 };
+inline constexpr StageRow posix_errors_at[] = {
+    {EACCES, Stage::listening, FailureKind::forbidden},           // a port below 1024 without privilege
+    {EADDRINUSE, Stage::listening, FailureKind::address_in_use},  //
+    {EINVAL, Stage::connecting, FailureKind::no_route},           // a blackhole route
+    {EPROTOTYPE, Stage::established, FailureKind::reset},         // macOS: written while the connection was being torn down
+    {EPROTOTYPE, Stage::handshaking, FailureKind::reset},         // the same
+    {EPROTOTYPE, Stage::resuming, FailureKind::reset},            // the same
+};
+inline constexpr std::int16_t posix_address_not_available = EADDRNOTAVAIL;
 
-inline constexpr ErrorRow resolver_errors[] = {
+// getaddrinfo(3).
+inline constexpr ErrorRow posix_resolver_errors[] = {
     {EAI_NONAME, FailureKind::name_unknown},
-    {EAI_AGAIN, FailureKind::name_service},  // no server answered, or there is no network to ask over
+    {EAI_SERVICE, FailureKind::name_unknown},  // no such service
+    {EAI_AGAIN, FailureKind::name_service},    // no server answered, or there is no network to ask over
     {EAI_FAIL, FailureKind::name_service},
+    {EAI_MEMORY, FailureKind::exhausted},
+    {EAI_OVERFLOW, FailureKind::invalid},
+    {EAI_BADFLAGS, FailureKind::invalid},
+    {EAI_FAMILY, FailureKind::invalid},
+    {EAI_SOCKTYPE, FailureKind::invalid},
+    {EAI_SYSTEM, FailureKind::other},  // errno is given in its place
 #if defined(EAI_NODATA)
     {EAI_NODATA, FailureKind::name_unknown},  // the name has no address
 #endif
 #if defined(EAI_ADDRFAMILY)
-    {EAI_ADDRFAMILY, FailureKind::name_unknown},
+    {EAI_ADDRFAMILY, FailureKind::name_unknown},  // none of the family asked for
 #endif
-    {EAI_MEMORY, FailureKind::exhausted},
+#if defined(EAI_BADHINTS)  // macOS and the BSDs
+    {EAI_BADHINTS, FailureKind::invalid},
+    {EAI_PROTOCOL, FailureKind::invalid},
+#endif
+#if defined(EAI_INPROGRESS)  // glibc's getaddrinfo_a(3)
+    {EAI_INPROGRESS, FailureKind::invalid},
+    {EAI_CANCELED, FailureKind::cancelled},
+    {EAI_NOTCANCELED, FailureKind::invalid},
+    {EAI_ALLDONE, FailureKind::invalid},
+    {EAI_INTR, FailureKind::cancelled},
+    {EAI_IDN_ENCODE, FailureKind::name_unknown},  // what cannot be a name
+#endif
 };
 #endif
+
+}  // namespace rejoin::inline v0_1::detail
+
+namespace rejoin::inline v0_1 {
+
+namespace detail {
 
 constexpr FailureKind kind_of(Errc code) {
     switch (code) {
@@ -6747,24 +7112,62 @@ constexpr FailureKind kind_of(Errc code) {
     return FailureKind::other;
 }
 
+// The tables of one system.
+struct ErrorTables {
+    std::span<const ErrorRow> system;
+    std::span<const StageRow> system_at;
+    std::span<const ErrorRow> resolver;
+    std::int16_t address_not_available;
+};
+inline constexpr ErrorTables windows_tables = {windows_errors, windows_errors_at, windows_resolver_errors, windows_address_not_available};
+#if defined(_WIN32)
+inline constexpr const ErrorTables& host_tables = windows_tables;
+#else
+inline constexpr ErrorTables posix_tables = {posix_errors, posix_errors_at, posix_resolver_errors, posix_address_not_available};
+inline constexpr const ErrorTables& host_tables = posix_tables;
+#endif
+
 }  // namespace detail
 
-/// What an error means at the stage where it came up. Total: a code without a row is `other`, and is kept. Pure.
-[[gnu::cold]] inline Failure classify(Error error, Stage stage) {
-    Failure failure{FailureKind::other, stage, error};
-    const auto look_up = [&](const auto& rows) {
-        for (const detail::ErrorRow& row : rows)
-            if (row.code == error.code()) failure.kind = row.kind;
-    };
-    if (!error)
-        failure.kind = FailureKind::none;
-    else if (error.domain() == Error::Domain::rejoin)
-        failure.kind = detail::kind_of(static_cast<Errc>(error.code()));
-    else if (error.domain() == Error::Domain::resolver)
-        look_up(detail::resolver_errors);
-    else
-        look_up(detail::system_errors);
-    return failure;
+/// What else is known where an error came up.
+struct FailureContext {
+    IpAddress from;                         ///< the local address that was asked for; of family none: the system's choice
+    const NetworkState* network = nullptr;  ///< as it was then; null: unknown
+};
+
+namespace detail {
+
+[[gnu::cold]] constexpr FailureKind kind_of(std::span<const ErrorRow> rows, std::int32_t code) {
+    for (const ErrorRow& row : rows)
+        if (row.code == code) return row.kind;
+    return FailureKind::other;
+}
+[[gnu::cold]] inline bool can_send_from(const NetworkState& network, const IpAddress& ip) {
+    for (const InterfaceAddress& a : network.addresses)
+        if (a.usable() && same_address(a.ip, ip)) return true;
+    return false;
+}
+[[gnu::cold]] inline FailureKind kind_of(const ErrorTables& tables, Error error, Stage stage, const FailureContext& context) {
+    if (error.domain() == Error::Domain::resolver) return kind_of(tables.resolver, error.code());
+    for (const StageRow& row : tables.system_at)
+        if (row.code == error.code() && row.stage == stage) return row.kind;
+    if (error.code() == tables.address_not_available && stage == Stage::connecting) {
+        // Nothing is wrong with an address that the system chose, or that is there and ready: no port is left on it.
+        const NetworkState* const network = context.network;
+        const bool there = network != nullptr && network->known && can_send_from(*network, context.from);
+        if (context.from.family == Family::none || there) return FailureKind::exhausted;
+    }
+    return kind_of(tables.system, error.code());
+}
+
+}  // namespace detail
+
+/// What an error means at the stage where it came up, and with what else is known. Total: a code without a row is `other`, and is kept.
+/// Pure.
+[[gnu::cold]] inline Failure classify(Error error, Stage stage, const FailureContext& context = {}) {
+    if (!error) return {FailureKind::none, stage, error};
+    if (error.domain() == Error::Domain::rejoin) return {detail::kind_of(static_cast<Errc>(error.code())), stage, error};
+    return {detail::kind_of(detail::host_tables, error, stage, context), stage, error};
 }
 
 }  // namespace rejoin::inline v0_1
@@ -6820,8 +7223,10 @@ public:
             case FailureKind::session_expired:
             case FailureKind::session_aborted:
             case FailureKind::cancelled:
-            case FailureKind::invalid:
                 return Action::give_up();  // trying again would meet the same
+            case FailureKind::invalid:
+                if (failure.error.domain() == Error::Domain::rejoin) return Action::give_up();
+                break;  // what the system calls a mistake may come of a connection torn down under the call
             case FailureKind::protocol:
                 // A captive portal, or another stranger on the way: behind it the session is still there.
                 if (failure.stage == Stage::resuming && !(failure.error == Errc::version_mismatch)) break;
@@ -8841,7 +9246,7 @@ private:
         const IpAddress ip = name_ == nullptr ? peer_.ip() : name_->addresses[next_candidate_ % name_->addresses.size()];
         if (auto opened = attempt->connection->open({ip, peer_.port()}, options_->from); !opened) {
             drop_attempt(*attempt);
-            return recover(classify(opened.error(), Stage::connecting));
+            return recover(classify(opened.error(), Stage::connecting, {options_->from, &events_.state()}));
         }
         arm_patience();
         return true;
@@ -8936,7 +9341,7 @@ private:
         drop_attempt(attempt);
         if constexpr (survives)
             if (error == Errc::session_unknown && session_.complete()) return static_cast<void>(fail({}));  // it has nothing more to tell
-        recover(classify(error, stage));
+        recover(classify(error, stage, {options_->from, &events_.state()}));
     }
 
     // An attempt is now the connection in use. `rest` came behind the handshake. False when the connection does not exist any more.

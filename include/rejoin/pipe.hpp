@@ -480,7 +480,7 @@ private:
         const IpAddress ip = name_ == nullptr ? peer_.ip() : name_->addresses[next_candidate_ % name_->addresses.size()];
         if (auto opened = attempt->connection->open({ip, peer_.port()}, options_->from); !opened) {
             drop_attempt(*attempt);
-            return recover(classify(opened.error(), Stage::connecting));
+            return recover(classify(opened.error(), Stage::connecting, {options_->from, &events_.state()}));
         }
         arm_patience();
         return true;
@@ -575,7 +575,7 @@ private:
         drop_attempt(attempt);
         if constexpr (survives)
             if (error == Errc::session_unknown && session_.complete()) return static_cast<void>(fail({}));  // it has nothing more to tell
-        recover(classify(error, stage));
+        recover(classify(error, stage, {options_->from, &events_.state()}));
     }
 
     // An attempt is now the connection in use. `rest` came behind the handshake. False when the connection does not exist any more.

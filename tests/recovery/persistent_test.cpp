@@ -10,6 +10,7 @@
 using rejoin::Action;
 using rejoin::Duration;
 using rejoin::Errc;
+using rejoin::Error;
 using rejoin::Failure;
 using rejoin::NetworkState;
 using rejoin::Persistent;
@@ -78,6 +79,7 @@ TEST_CASE("What is done depends on what failed, at which stage, and on the netwo
         {Kind::unresponsive, "BTBBNB", "BTBBNB"},
         {Kind::address_unavailable, "BTBBBB", "BTBBBB"},
         {Kind::address_lost, "BTBBNB", "BTBBNB"},
+        {Kind::address_in_use, "BTBBBB", "BTBBBB"},
         {Kind::forbidden, "BTBBBB", "BTBBBB"},
         {Kind::exhausted, "BTBBBB", "BTBBBB"},
         {Kind::name_unknown, "GTBBBB", "WWWWWW"},
@@ -109,6 +111,12 @@ TEST_CASE("A stranger in the server's place does not end a session, another vers
     CHECK(letter(policy.decide({Kind::protocol, Stage::resuming, Errc::malformed}, online, start)) == 'B');
     CHECK(letter(policy.decide({Kind::protocol, Stage::resuming, Errc::proof_invalid}, online, start)) == 'B');
     CHECK(letter(policy.decide({Kind::protocol, Stage::resuming, Errc::version_mismatch}, online, start)) == 'G');
+}
+
+TEST_CASE("What the system calls a mistake is tried again, what rejoin calls one is not") {
+    Persistent policy(defaults, 1);
+    CHECK(letter(policy.decide({Kind::invalid, Stage::connecting, Error::system(4711)}, online, start)) == 'T');
+    CHECK(letter(policy.decide({Kind::invalid, Stage::connecting, Errc::invalid_argument}, online, start)) == 'G');
 }
 
 TEST_CASE("A name that was once known is looked up again when it is not") {

@@ -1,101 +1,12 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-#include <rejoin/os/windows/winsock.hpp>
-#include <rejoin/recovery/failure.hpp>
-
-#if !defined(_WIN32)
-#include <errno.h>
-#include <netdb.h>
-#endif
+#include <rejoin/network/state.hpp>
+#include <rejoin/recovery/error_table.hpp>
 
 namespace rejoin::inline v0_1 {
 
 namespace detail {
-
-struct ErrorRow {
-    std::int32_t code;
-    FailureKind kind;
-};
-
-#if defined(_WIN32)
-inline constexpr ErrorRow system_errors[] = {
-    {8, FailureKind::exhausted},                           // ERROR_NOT_ENOUGH_MEMORY
-    {14, FailureKind::exhausted},                          // ERROR_OUTOFMEMORY
-    {WSAEINTR, FailureKind::reset},                        // a call that the socket's end cut short
-    {WSAEACCES, FailureKind::forbidden},                   // the firewall, or a port that somebody has for himself alone
-    {WSAEMFILE, FailureKind::exhausted},                   //
-    {WSAENOPROTOOPT, FailureKind::unreachable},            // ICMP protocol unreachable
-    {WSAEAFNOSUPPORT, FailureKind::no_route},              // this host has not this family
-    {WSAEADDRINUSE, FailureKind::exhausted},               // no port left on connect; on listen, taken
-    {WSAEADDRNOTAVAIL, FailureKind::address_unavailable},  // the address is gone or tentative
-    {WSAENETDOWN, FailureKind::no_route},                  //
-    {WSAENETUNREACH, FailureKind::no_route},               //
-    {WSAENETRESET, FailureKind::reset},                    // keep-alive gave up, or the interface went
-    {WSAECONNABORTED, FailureKind::reset},                 // the system ended it: retransmissions unanswered, or the address is gone
-    {WSAECONNRESET, FailureKind::reset},                   //
-    {WSAENOBUFS, FailureKind::exhausted},                  // no port or no memory
-    {WSAENOTCONN, FailureKind::reset},                     // reset between two calls
-    {WSAESHUTDOWN, FailureKind::reset},                    //
-    {WSAETIMEDOUT, FailureKind::timed_out},                //
-    {WSAECONNREFUSED, FailureKind::refused},               //
-    {WSAEHOSTDOWN, FailureKind::unreachable},              //
-    {WSAEHOSTUNREACH, FailureKind::unreachable},           // the gateway is dead, or ICMP said so
-    {WSAEPROCLIM, FailureKind::exhausted},                 //
-    {WSASYSNOTREADY, FailureKind::no_route},               // the network is not up yet
-};
-
-// GetAddrInfoW
-inline constexpr ErrorRow resolver_errors[] = {
-    {WSAHOST_NOT_FOUND, FailureKind::name_unknown},
-    {WSATRY_AGAIN, FailureKind::name_service},  // no server answered, or there is no network to ask over
-    {WSANO_RECOVERY, FailureKind::name_service},
-    {WSANO_DATA, FailureKind::name_unknown},  // the name has no address
-    {WSA_NOT_ENOUGH_MEMORY, FailureKind::exhausted},
-};
-#else
-// By their names: each system has its own numbers.
-inline constexpr ErrorRow system_errors[] = {
-    {EPERM, FailureKind::forbidden},                    // an output rule of the local firewall (UDP), or SO_BINDTODEVICE without privilege
-    {EINTR, FailureKind::reset},                        // on a socket only when it is torn down under the call
-    {ENOMEM, FailureKind::exhausted},                   //
-    {EACCES, FailureKind::no_route},                    // a prohibit route; a broadcast address without SO_BROADCAST is the program's fault
-    {ENODEV, FailureKind::no_route},                    // the bound device is gone
-    {EINVAL, FailureKind::no_route},                    // a blackhole route, on connect
-    {ENFILE, FailureKind::exhausted},                   //
-    {EMFILE, FailureKind::exhausted},                   //
-    {EPIPE, FailureKind::reset},                        // written after the peer's reset
-    {EPROTO, FailureKind::reset},                       //
-    {ENOPROTOOPT, FailureKind::unreachable},            // ICMP protocol unreachable
-    {EAFNOSUPPORT, FailureKind::no_route},              // this host has not this family
-    {EADDRINUSE, FailureKind::exhausted},               // no port left on connect; on listen, taken
-    {EADDRNOTAVAIL, FailureKind::address_unavailable},  // the address is gone or tentative; on connect, no port left
-    {ENETDOWN, FailureKind::no_route},                  //
-    {ENETUNREACH, FailureKind::no_route},               //
-    {ENETRESET, FailureKind::reset},                    //
-    {ECONNABORTED, FailureKind::reset},                 // the system destroyed the socket
-    {ECONNRESET, FailureKind::reset},                   //
-    {ENOBUFS, FailureKind::exhausted},                  //
-    {ENOTCONN, FailureKind::reset},                     // reset between two calls
-    {ETIMEDOUT, FailureKind::timed_out},                //
-    {ECONNREFUSED, FailureKind::refused},               //
-    {EHOSTDOWN, FailureKind::unreachable},              //
-    {EHOSTUNREACH, FailureKind::unreachable},           // the gateway is dead, or ICMP said so
-};
-
-inline constexpr ErrorRow resolver_errors[] = {
-    {EAI_NONAME, FailureKind::name_unknown},
-    {EAI_AGAIN, FailureKind::name_service},  // no server answered, or there is no network to ask over
-    {EAI_FAIL, FailureKind::name_service},
-#if defined(EAI_NODATA)
-    {EAI_NODATA, FailureKind::name_unknown},  // the name has no address
-#endif
-#if defined(EAI_ADDRFAMILY)
-    {EAI_ADDRFAMILY, FailureKind::name_unknown},
-#endif
-    {EAI_MEMORY, FailureKind::exhausted},
-};
-#endif
 
 constexpr FailureKind kind_of(Errc code) {
     switch (code) {
@@ -137,24 +48,62 @@ constexpr FailureKind kind_of(Errc code) {
     return FailureKind::other;
 }
 
+// The tables of one system.
+struct ErrorTables {
+    std::span<const ErrorRow> system;
+    std::span<const StageRow> system_at;
+    std::span<const ErrorRow> resolver;
+    std::int16_t address_not_available;
+};
+inline constexpr ErrorTables windows_tables = {windows_errors, windows_errors_at, windows_resolver_errors, windows_address_not_available};
+#if defined(_WIN32)
+inline constexpr const ErrorTables& host_tables = windows_tables;
+#else
+inline constexpr ErrorTables posix_tables = {posix_errors, posix_errors_at, posix_resolver_errors, posix_address_not_available};
+inline constexpr const ErrorTables& host_tables = posix_tables;
+#endif
+
 }  // namespace detail
 
-/// What an error means at the stage where it came up. Total: a code without a row is `other`, and is kept. Pure.
-[[gnu::cold]] inline Failure classify(Error error, Stage stage) {
-    Failure failure{FailureKind::other, stage, error};
-    const auto look_up = [&](const auto& rows) {
-        for (const detail::ErrorRow& row : rows)
-            if (row.code == error.code()) failure.kind = row.kind;
-    };
-    if (!error)
-        failure.kind = FailureKind::none;
-    else if (error.domain() == Error::Domain::rejoin)
-        failure.kind = detail::kind_of(static_cast<Errc>(error.code()));
-    else if (error.domain() == Error::Domain::resolver)
-        look_up(detail::resolver_errors);
-    else
-        look_up(detail::system_errors);
-    return failure;
+/// What else is known where an error came up.
+struct FailureContext {
+    IpAddress from;                         ///< the local address that was asked for; of family none: the system's choice
+    const NetworkState* network = nullptr;  ///< as it was then; null: unknown
+};
+
+namespace detail {
+
+[[gnu::cold]] constexpr FailureKind kind_of(std::span<const ErrorRow> rows, std::int32_t code) {
+    for (const ErrorRow& row : rows)
+        if (row.code == code) return row.kind;
+    return FailureKind::other;
+}
+[[gnu::cold]] inline bool can_send_from(const NetworkState& network, const IpAddress& ip) {
+    for (const InterfaceAddress& a : network.addresses)
+        if (a.usable() && same_address(a.ip, ip)) return true;
+    return false;
+}
+[[gnu::cold]] inline FailureKind kind_of(const ErrorTables& tables, Error error, Stage stage, const FailureContext& context) {
+    if (error.domain() == Error::Domain::resolver) return kind_of(tables.resolver, error.code());
+    for (const StageRow& row : tables.system_at)
+        if (row.code == error.code() && row.stage == stage) return row.kind;
+    if (error.code() == tables.address_not_available && stage == Stage::connecting) {
+        // Nothing is wrong with an address that the system chose, or that is there and ready: no port is left on it.
+        const NetworkState* const network = context.network;
+        const bool there = network != nullptr && network->known && can_send_from(*network, context.from);
+        if (context.from.family == Family::none || there) return FailureKind::exhausted;
+    }
+    return kind_of(tables.system, error.code());
+}
+
+}  // namespace detail
+
+/// What an error means at the stage where it came up, and with what else is known. Total: a code without a row is `other`, and is kept.
+/// Pure.
+[[gnu::cold]] inline Failure classify(Error error, Stage stage, const FailureContext& context = {}) {
+    if (!error) return {FailureKind::none, stage, error};
+    if (error.domain() == Error::Domain::rejoin) return {detail::kind_of(static_cast<Errc>(error.code())), stage, error};
+    return {detail::kind_of(detail::host_tables, error, stage, context), stage, error};
 }
 
 }  // namespace rejoin::inline v0_1

@@ -18,6 +18,7 @@ enum class FailureKind : std::uint8_t {
     unresponsive,         ///< the connection is there and nothing comes through
     address_unavailable,  ///< the local address cannot be used: gone, or not ready yet
     address_lost,         ///< the local address or interface under a connection went away
+    address_in_use,       ///< somebody else listens there already
     forbidden,            ///< this host's firewall or a missing privilege
     exhausted,            ///< descriptors, ports, buffers or memory of this host
     name_unknown,         ///< there is no such name
@@ -36,6 +37,15 @@ enum class FailureKind : std::uint8_t {
 /// At which point of a connection's life.
 enum class Stage : std::uint8_t { resolving, connecting, handshaking, resuming, established, listening };
 
+/// Whom a failure lies with, as far as the failure itself tells.
+enum class Origin : std::uint8_t {
+    unknown,
+    host,  ///< this host: its network, its limits, its rules, or the program
+    path,  ///< something on the way, or nothing there at all
+    peer,  ///< the peer's host or program
+    name_service,
+};
+
 /// A classified error: what, when, and the code as it came.
 struct Failure {
     FailureKind kind = FailureKind::none;
@@ -44,9 +54,79 @@ struct Failure {
 
     explicit operator bool() const { return kind != FailureKind::none; }
     friend bool operator==(const Failure&, const Failure&) = default;
+
+    /// Whom it lies with.
+    Origin origin() const;
+    /// What usually helps, for people, as one sentence; empty where nothing needs to. Lives as long as the program.
+    const char* advice() const;
 };
 
-/// One sentence, with what usually helps where that is known.
+// Each of these tables is in the order of `FailureKind`, and apart, so that a program has only those that it asks for.
+inline Origin Failure::origin() const {
+    using enum Origin;
+    static constexpr Origin origins[] = {
+        unknown,       // none
+        peer,          // refused
+        path,          // timed_out
+        host,          // no_route
+        path,          // unreachable
+        path,          // reset
+        peer,          // ended
+        path,          // unresponsive
+        host,          // address_unavailable
+        host,          // address_lost
+        host,          // address_in_use
+        host,          // forbidden
+        host,          // exhausted
+        name_service,  // name_unknown
+        name_service,  // name_service
+        peer,          // protocol
+        peer,          // session_unknown
+        peer,          // session_refused
+        path,          // session_expired
+        peer,          // session_aborted
+        peer,          // fenced
+        host,          // cancelled
+        host,          // invalid
+        unknown,       // other
+    };
+    // Who accepts a connection and then says nothing is not the path.
+    if (kind == FailureKind::timed_out && stage == Stage::handshaking) return peer;
+    if (kind == FailureKind::timed_out && stage == Stage::resolving) return name_service;
+    return origins[static_cast<std::size_t>(kind)];
+}
+
+[[gnu::cold]] inline const char* Failure::advice() const {
+    static constexpr const char* advices[] = {
+        "",                                                                                                   // none
+        "Start the server, or correct the address and the port.",                                             // refused
+        "Look whether the peer is up, and whether a firewall on the way lets the port through.",              // timed_out
+        "Connect this host to a network.",                                                                    // no_route
+        "Try another network; the peer may be switched off.",                                                 // unreachable
+        "",                                                                                                   // reset
+        "",                                                                                                   // ended
+        "Try another network.",                                                                               // unresponsive
+        "Give an address that this host has, or none.",                                                       // address_unavailable
+        "",                                                                                                   // address_lost
+        "Choose another port, or end the program that has it.",                                               // address_in_use
+        "Allow the program in this host's firewall.",                                                         // forbidden
+        "Raise this host's limits, or close what is not needed.",                                             // exhausted
+        "Correct the name.",                                                                                  // name_unknown
+        "Look at the name servers that this host is told to ask.",                                            // name_service
+        "Log in to the network if it asks for that; correct the address, the port, the key or the version.",  // protocol
+        "Start a new session.",                                                                               // session_unknown
+        "Try again later.",                                                                                   // session_refused
+        "Start a new session.",                                                                               // session_expired
+        "Start a new session.",                                                                               // session_aborted
+        "",                                                                                                   // fenced
+        "",                                                                                                   // cancelled
+        "Correct the program.",                                                                               // invalid
+        "",                                                                                                   // other
+    };
+    return advices[static_cast<std::size_t>(kind)];
+}
+
+/// One sentence: what happened, when, and the system's own code.
 [[gnu::cold]] inline Description describe(const Failure& failure) {
     static constexpr const char* stages[] = {"while resolving the name", "while connecting",       "during the handshake",
                                              "while resuming",           "on the open connection", "while listening"};
@@ -61,6 +141,7 @@ struct Failure {
         "the path went silent",
         "the local address cannot be used",
         "the local address or interface went away",
+        "the local address and port are in use",
         "not permitted: this host's firewall, or a missing privilege",
         "out of descriptors, ports or memory",
         "unknown host name",

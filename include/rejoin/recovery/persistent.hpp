@@ -40,8 +40,10 @@ public:
             case FailureKind::session_expired:
             case FailureKind::session_aborted:
             case FailureKind::cancelled:
-            case FailureKind::invalid:
                 return Action::give_up();  // trying again would meet the same
+            case FailureKind::invalid:
+                if (failure.error.domain() == Error::Domain::rejoin) return Action::give_up();
+                break;  // what the system calls a mistake may come of a connection torn down under the call
             case FailureKind::protocol:
                 // A captive portal, or another stranger on the way: behind it the session is still there.
                 if (failure.stage == Stage::resuming && !(failure.error == Errc::version_mismatch)) break;
