@@ -5,9 +5,9 @@ import re
 import sys
 
 root = pathlib.Path(sys.argv[1])
-recovery = root / "include/rejoin/recovery"
-catalogue = (recovery / "README.md").read_text()
-enumeration = re.search(r"enum class FailureKind.*?\{(.*?)\};", (recovery / "failure.hpp").read_text(), re.S)[1]
+catalogue = (root / "include/rejoin/recovery/README.md").read_text()
+kinds_header = (root / "include/rejoin/core/failure_kind.hpp").read_text()
+enumeration = re.search(r"enum class FailureKind.*?\{(.*?)\};", kinds_header, re.S)[1]
 kinds = set(re.findall(r"^\s*(\w+),", enumeration, re.M)) - {"none"}
 tests = set()
 for file in (root / "tests").glob("*/*_test.cpp"):

@@ -4,8 +4,8 @@
 #include <rejoin/network/dns_watch.hpp>
 #include <rejoin/network/proc_reader.hpp>
 #include <rejoin/network/route_message.hpp>
-#include <rejoin/network/source_address.hpp>
 #include <rejoin/network/state.hpp>
+#include <rejoin/os/source_address.hpp>
 
 #if !defined(_WIN32)
 #include <ifaddrs.h>

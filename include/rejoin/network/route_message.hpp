@@ -3,8 +3,8 @@
 
 #include <bit>
 #include <rejoin/core/bytes.hpp>
-#include <rejoin/network/route_layout.hpp>
 #include <rejoin/network/state.hpp>
+#include <rejoin/os/bsd/route_layout.hpp>
 
 namespace rejoin::inline v0_1 {
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-#include <rejoin/network/source_address.hpp>
 #include <rejoin/network/state.hpp>
 #include <rejoin/os/loop.hpp>
+#include <rejoin/os/source_address.hpp>
 #include <rejoin/os/windows/ip_helper.hpp>
 
 #if defined(_WIN32)

@@ -2,9 +2,16 @@
 #pragma once
 
 #include <rejoin/network/state.hpp>
-#include <rejoin/recovery/error_table.hpp>
+#include <rejoin/os/error_table.hpp>
+#include <rejoin/recovery/failure.hpp>
 
 namespace rejoin::inline v0_1 {
+
+/// What else is known where an error came up.
+struct FailureContext {
+    IpAddress from;                         ///< the local address that was asked for; of family none: the system's choice
+    const NetworkState* network = nullptr;  ///< as it was then; null: unknown
+};
 
 namespace detail {
 
@@ -47,31 +54,6 @@ constexpr FailureKind kind_of(Errc code) {
     }
     return FailureKind::other;
 }
-
-// The tables of one system.
-struct ErrorTables {
-    std::span<const ErrorRow> system;
-    std::span<const StageRow> system_at;
-    std::span<const ErrorRow> resolver;
-    std::int16_t address_not_available;
-};
-inline constexpr ErrorTables windows_tables = {windows_errors, windows_errors_at, windows_resolver_errors, windows_address_not_available};
-#if defined(_WIN32)
-inline constexpr const ErrorTables& host_tables = windows_tables;
-#else
-inline constexpr ErrorTables posix_tables = {posix_errors, posix_errors_at, posix_resolver_errors, posix_address_not_available};
-inline constexpr const ErrorTables& host_tables = posix_tables;
-#endif
-
-}  // namespace detail
-
-/// What else is known where an error came up.
-struct FailureContext {
-    IpAddress from;                         ///< the local address that was asked for; of family none: the system's choice
-    const NetworkState* network = nullptr;  ///< as it was then; null: unknown
-};
-
-namespace detail {
 
 [[gnu::cold]] constexpr FailureKind kind_of(std::span<const ErrorRow> rows, std::int32_t code) {
     for (const ErrorRow& row : rows)

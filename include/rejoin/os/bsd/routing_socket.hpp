@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-#include <rejoin/network/route_layout.hpp>
-#include <rejoin/network/source_address.hpp>
+#include <rejoin/os/bsd/route_layout.hpp>
+#include <rejoin/os/source_address.hpp>
 #include <rejoin/os/posix/poll.hpp>
 
 #if !defined(_WIN32) && !defined(__linux__)

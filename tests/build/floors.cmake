@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: BSL-1.0
+# A header includes only from its own floor or from floors below it: cmake -D INCLUDE=<include/> -P floors.cmake
+set(floors core os "session|mqtt|stun|handoff|firewall" "network|transport|recovery" "policies\\.hpp" "[^/]+\\.hpp")
+
+function(floor_of header result)
+    set(floor 0)
+    foreach(names IN LISTS floors)
+        if(header MATCHES "^(${names})(/|$)")
+            set(${result} ${floor} PARENT_SCOPE)
+            return()
+        endif()
+        math(EXPR floor "${floor} + 1")
+    endforeach()
+    message(FATAL_ERROR "${header} is on no floor")
+endfunction()
+
+file(GLOB_RECURSE headers RELATIVE ${INCLUDE}/rejoin ${INCLUDE}/rejoin/*.hpp)
+foreach(header IN LISTS headers)
+    floor_of(${header} floor)
+    file(STRINGS ${INCLUDE}/rejoin/${header} lines REGEX "^#include <rejoin/")
+    foreach(line IN LISTS lines)
+        string(REGEX REPLACE "^#include <rejoin/([^>]+)>.*" "\\1" included "${line}")
+        floor_of(${included} below)
+        if(below GREATER floor)
+            message(SEND_ERROR "${header} includes ${included}, from a higher floor")
+        endif()
+    endforeach()
+endforeach()
