@@ -299,6 +299,17 @@ double median(std::vector<double> values) {
     return values[values.size() / 2];
 }
 
+// What was missed ends the measurement, and does not hold it up for ever.
+template <class F>
+void until(F done, const char* what) {
+    const std::int64_t end = clock_ns(CLOCK_MONOTONIC) + 30'000'000'000;
+    while (!done()) {
+        errno = ETIMEDOUT;
+        require(clock_ns(CLOCK_MONOTONIC) < end, what);
+        usleep(100);
+    }
+}
+
 // Both read the same events, in processes of their own; who was there first, which the kernel serves last, takes turns.
 template <class Change>
 bool notice(const char* what, std::array<Report, 2>& reports, void (*read_bare)(Report&), Change change) {
@@ -314,13 +325,13 @@ bool notice(const char* what, std::array<Report, 2>& reports, void (*read_bare)(
             for (Report& report : reports) report.noticed_at = 0;
             const std::int64_t at = clock_ns(CLOCK_MONOTONIC);
             change(true);
-            while (reports[0].noticed_at == 0 || reports[1].noticed_at == 0) usleep(100);
+            until([&] { return reports[0].noticed_at != 0 && reports[1].noticed_at != 0; }, what);
             rejoin_us.push_back(static_cast<double>(reports[0].noticed_at - at) / 1000);
             bare_us.push_back(static_cast<double>(reports[1].noticed_at - at) / 1000);
             apart_us.push_back(static_cast<double>(reports[0].noticed_at - reports[1].noticed_at) / 1000);
             reports[0].back = 0;
             change(false);
-            while (reports[0].back == 0) usleep(100);  // or it would be overtaken, and then there is no change
+            until([&] { return reports[0].back != 0; }, what);  // or it would be overtaken, and then there is no change
         }
         for (pid_t child : children) stop(child);
     }

@@ -17,6 +17,8 @@ TEST_CASE("Random stays within its bounds and reaches them") {
     Random random(1);
     CHECK(random.below(0) == 0);
     CHECK(random.below(1) == 0);
+    static_assert(sizeof(random.below(std::uint8_t{1})) == sizeof(unsigned) && sizeof(random.below(std::uint64_t{1})) == 8);
+    CHECK(random.below(std::uint64_t{1} << 63) > UINT32_MAX);
     bool seen[3] = {};
     for (int i = 0; i < 100; ++i) {
         const std::uint64_t n = random.below(3);

@@ -146,7 +146,7 @@ wine() {
     headers
     export target=mingw dir=$work/mingw options="-O0 -Wno-restrict" compiler=x86_64-w64-mingw32-g++-posix suffix=.exe
     export libraries="-static -lws2_32 -liphlpapi -lbcrypt" WINEDEBUG=-all WINEPREFIX=$work/wine wine=/usr/lib/wine/wine64
-    sources mingw | grep -v _test.cpp | { mkdir -p "$dir"; prefix='' xargs -P "$(nproc)" -I{} bash -c 'compile_one {}'; }
+    sources mingw | grep -v _test.cpp | { mkdir -p "$dir"; xargs -P "$(nproc)" -I{} bash -c 'compile_one {}'; }
     # shellcheck disable=SC2086
     rooms $all_rooms
     $wine wineboot -i >/dev/null 2>&1 || true
