@@ -2,8 +2,8 @@
 #pragma once
 
 #include <rejoin/os/bsd/route_layout.hpp>
-#include <rejoin/os/source_address.hpp>
 #include <rejoin/os/posix/poll.hpp>
+#include <rejoin/os/source_address.hpp>
 
 #if !defined(_WIN32) && !defined(__linux__)
 #include <net/if.h>
