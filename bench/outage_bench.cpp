@@ -7,13 +7,13 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 
-#include <algorithm>
 #include <cstring>
 
-#include "../tests/netlab/lab.hpp"
+#include "lab_bench.hpp"
 
 namespace {
 
+using namespace lab_bench;
 using namespace netlab;
 using rejoin::Duration;
 using rejoin::monotonic_now;
@@ -22,25 +22,6 @@ using Server = rejoin::Listener<rejoin::Resumable<rejoin::Tcp>>;
 
 constexpr int mptcp = 262;  // IPPROTO_MPTCP
 const Duration between_messages = Duration::milliseconds(10);
-
-double milliseconds(Duration d) { return static_cast<double>(d.nanoseconds()) / 1e6; }
-double median(std::vector<double> values) {
-    std::sort(values.begin(), values.end());
-    return values[values.size() / 2];
-}
-double worst(const std::vector<double>& values) { return *std::max_element(values.begin(), values.end()); }
-
-bool wait_for(const std::function<bool()>& condition, Duration ceiling) {
-    const TimePoint end = monotonic_now() + ceiling;
-    while (!condition()) {
-        if (monotonic_now() > end) return false;
-        usleep(1000);
-    }
-    return true;
-}
-void need(bool happened, const char* what) {
-    if (!happened) throw std::runtime_error(std::string("outage_bench: this did not happen: ") + what);
-}
 
 /// What a receiver saw.
 struct Arrivals {
@@ -327,21 +308,13 @@ bool crowds() {
 }  // namespace
 
 int main(int argc, char** argv) {
-    setvbuf(stdout, nullptr, _IOLBF, 0);
-    if (geteuid() != 0) {
-        std::puts("skipped: needs network namespaces of its own (run it as root)");
-        return 77;
-    }
     const auto wanted = [&](const char* name) {
         return argc == 1 || std::any_of(argv + 1, argv + argc, [&](const char* argument) { return std::strcmp(argument, name) == 0; });
     };
-    try {
+    return run_as_root([&] {
         const bool after_silence = !wanted("silent") || silent();
         const bool after_address = !wanted("address") || address();
         const bool after_crowd = !wanted("crowd") || crowds();
-        return after_silence && after_address && after_crowd ? 0 : 1;
-    } catch (const std::exception& e) {
-        std::fprintf(stderr, "%s\n", e.what());
-        return 1;
-    }
+        return after_silence && after_address && after_crowd;
+    });
 }

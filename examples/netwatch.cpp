@@ -103,6 +103,8 @@ const char* name(NetworkChange::Kind kind) {
             return "address_removed";
         case Kind::address_unusable:
             return "address_unusable";
+        case Kind::address_deprecated:
+            return "address_deprecated";
         case Kind::interface_added:
             return "interface_added";
         case Kind::interface_up:

@@ -10,6 +10,7 @@
 
 #include "demo/saboteur.hpp"
 #include "demo/stream.hpp"
+#include "endpoint.hpp"
 
 namespace {
 
@@ -58,15 +59,6 @@ private:
 int fail(const char* what, Error error) {
     std::fprintf(stderr, "relay: %s: %s\n", what, describe(classify(error, Stage::listening)).c_str());
     return 1;
-}
-
-Endpoint endpoint(const std::string& text) {
-    const std::size_t colon = text.rfind(':');
-    if (colon == std::string::npos || colon + 1 == text.size() || text.size() - colon > 6) return {};
-    if (text.find_first_not_of("0123456789", colon + 1) != std::string::npos) return {};
-    std::string host = text.substr(0, colon);
-    if (host.size() > 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
-    return {host, std::stoi(text.substr(colon + 1))};
 }
 
 // A plain client and a plain echo server, a relay beside each, and a saboteur between the relays.

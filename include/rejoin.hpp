@@ -2,7 +2,11 @@
 #pragma once
 
 // All of rejoin but the adaptors to the standard types, which are in rejoin/std.hpp.
+#include <rejoin/handoff/plain_end.hpp>
+#include <rejoin/handoff/push.hpp>
 #include <rejoin/listener.hpp>
 #include <rejoin/network/external_address.hpp>
 #include <rejoin/network/scripted.hpp>
+#include <rejoin/os/posix/program.hpp>
 #include <rejoin/pipe.hpp>
+#include <rejoin/transport/faulty.hpp>

@@ -4,10 +4,13 @@
 
 // All of rejoin but the adaptors to the standard types, which are in rejoin/std.hpp.
 
-#include <cstdint>
+// `Socket`, with one face on every system.
 
+#include <bit>
+#include <concepts>
 #include <cstddef>
-#include <new>
+#include <cstdint>
+#include <cstring>
 
 // The version, by Semantic Versioning 2.0.0. `#if` can compare REJOIN_VERSION: major * 10000 + minor * 100 + patch.
 // The build reads these three lines; nothing else in the project repeats the numbers.
@@ -19,240 +22,89 @@
 /// Everything lives in `rejoin`, inside an inline namespace that names the version, so that two versions of the library can be
 /// linked into one program.
 namespace rejoin::inline v0_1 {}
-#include <type_traits>
-#include <utility>
+#include <span>
 
 namespace rejoin::inline v0_1 {
 
-template <class Signature>
-class Function;
+/// Bytes to look at; never owns them.
+using Bytes = std::span<const std::byte>;
+/// Bytes to write into; never owns them.
+using MutableBytes = std::span<std::byte>;
 
-/// A move-only callable. What it captures lives inside while it fits into three pointers, else on the heap; empty (made from nothing
-/// or from a null function pointer), it is false and must not be called.
-template <class R, class... Args>
-class Function<R(Args...)> {
+/// Characters to look at, from a literal, a `char*`, or anything with `data()` and `size()` of `char` (std::string,
+/// std::string_view, Text). Never owns them; for the length of one call.
+class TextView {
 public:
-    Function() = default;
-
-    template <class F>
-    requires(!std::is_same_v<std::remove_cvref_t<F>, Function> && std::is_invocable_r_v<R, std::remove_cvref_t<F>&, Args...>)
-        Function(F&& f) {
-        using Stored = std::decay_t<F>;
-        if constexpr (std::is_pointer_v<std::remove_cvref_t<F>>)
-            if (f == nullptr) return;
-        if constexpr (sizeof(Stored) <= sizeof storage_ && alignof(Stored) <= alignof(void*) &&
-                      std::is_nothrow_move_constructible_v<Stored>) {
-            ::new (static_cast<void*>(storage_)) Stored(std::forward<F>(f));
-            call_ = [](Function& self, Args... args) -> R {
-                return static_cast<R>((*static_cast<Stored*>(self.inside()))(std::forward<Args>(args)...));
-            };
-            if constexpr (!std::is_trivially_copyable_v<Stored>)
-                manage_ = [](Function& self, Function* to) {
-                    auto& stored = *static_cast<Stored*>(self.inside());
-                    if (to != nullptr) ::new (to->inside()) Stored(std::move(stored));
-                    stored.~Stored();
-                };
-        } else {
-            auto* stored = new (std::nothrow) Stored(std::forward<F>(f));
-            if (stored == nullptr) return;  // stays empty, as its owner can see
-            ::new (static_cast<void*>(storage_)) Stored*(stored);
-            call_ = [](Function& self, Args... args) -> R {
-                return static_cast<R>((**static_cast<Stored**>(self.inside()))(std::forward<Args>(args)...));
-            };
-            manage_ = [](Function& self, Function* to) {
-                auto* held = *static_cast<Stored**>(self.inside());
-                if (to != nullptr)
-                    ::new (to->inside()) Stored*(held);
-                else
-                    delete held;
-            };
-        }
+    constexpr TextView() = default;
+    constexpr TextView(const char* text) : data_(text), size_(text == nullptr ? 0 : __builtin_strlen(text)) {}
+    constexpr TextView(const char* data, std::size_t size) : data_(data), size_(size) {}
+    template <class S>
+    requires requires(const S& s) {
+        { s.data() } -> std::convertible_to<const char*>;
+        { s.size() } -> std::convertible_to<std::size_t>;
     }
+    constexpr TextView(const S& text) : data_(text.data()), size_(text.size()) {}
 
-    Function(Function&& other) noexcept { take(other); }
-    Function& operator=(Function&& other) noexcept {
-        if (this != &other) {
-            reset();
-            take(other);
-        }
-        return *this;
-    }
-    ~Function() { reset(); }
-
-    explicit operator bool() const { return call_ != nullptr; }
-    R operator()(Args... args) { return call_(*this, std::forward<Args>(args)...); }
+    constexpr const char* data() const { return data_; }
+    constexpr std::size_t size() const { return size_; }
+    constexpr char operator[](std::size_t i) const { return data_[i]; }
+    constexpr const char* begin() const { return data_; }
+    constexpr const char* end() const { return data_ + size_; }
+    Bytes bytes() const { return {reinterpret_cast<const std::byte*>(data_), size_}; }
 
 private:
-    void* inside() { return storage_; }
-    void reset() {
-        if (manage_ != nullptr) manage_(*this, nullptr);
-        call_ = nullptr;
-        manage_ = nullptr;
-    }
-    void take(Function& other) {
-        call_ = std::exchange(other.call_, nullptr);
-        manage_ = std::exchange(other.manage_, nullptr);
-        if (manage_ != nullptr)
-            manage_(other, this);
-        else
-            __builtin_memcpy(storage_, other.storage_, sizeof storage_);
-    }
-
-    R (*call_)(Function&, Args...) = nullptr;
-    void (*manage_)(Function&, Function*) = nullptr;  // moves to the other, or destroys; null where copying the bytes is enough
-    alignas(void*) std::byte storage_[3 * sizeof(void*)] = {};
+    const char* data_ = nullptr;
+    std::size_t size_ = 0;
 };
 
-template <class Signature>
-class Delegate;
+/// Whether the characters are the same; for whatever a `TextView` can look at.
+inline bool operator==(TextView a, TextView b) {
+    return a.size() == b.size() && (a.size() == 0 || std::memcmp(a.data(), b.data(), a.size()) == 0);
+}
 
-/// A member function and the object to call it on: two pointers, copyable, owns nothing.
-template <class... Args>
-class Delegate<void(Args...)> {
-public:
-    constexpr Delegate() = default;
+/// Reads an unsigned integer at `from` in the given byte order; any alignment. The caller has checked that it is there.
+template <class T>
+T load(const std::byte* from, std::endian order) {
+    unsigned char raw[sizeof(T)];
+    std::memcpy(raw, from, sizeof(T));
+    T value = 0;
+    for (std::size_t i = 0; i < sizeof(T); ++i)
+        value = static_cast<T>((value << 8) | raw[order == std::endian::big ? i : sizeof(T) - 1 - i]);
+    return value;
+}
 
-    /// `Delegate<void(int)>::to<&Thing::changed>(thing)`
-    template <auto Member, class T>
-    static Delegate to(T* object) {
-        Delegate d;
-        d.object_ = object;
-        d.call_ = [](void* self, Args... args) { (static_cast<T*>(self)->*Member)(std::forward<Args>(args)...); };
-        return d;
-    }
+/// Reads a big-endian (network order) unsigned integer; any alignment.
+template <class T>
+T load_big(const std::byte* from) {
+    return load<T>(from, std::endian::big);
+}
 
-    explicit operator bool() const { return call_ != nullptr; }
-    void operator()(Args... args) const { call_(object_, std::forward<Args>(args)...); }
+/// Writes a big-endian (network order) unsigned integer; any alignment.
+template <class T>
+void store_big(std::byte* to, T value) {
+    for (std::size_t i = 0; i < sizeof(T); ++i) to[i] = static_cast<std::byte>(value >> (8 * (sizeof(T) - 1 - i)));
+}
 
-private:
-    void* object_ = nullptr;
-    void (*call_)(void*, Args...) = nullptr;
-};
-
-}  // namespace rejoin::inline v0_1
-
-namespace rejoin::inline v0_1 {
-
-/// Names one added handler of one object. 0 is never given out: it says that memory was out and nothing was added.
-using HandlerId = std::uint32_t;
-
-/// The handlers of one kind of event, called in the order in which they were added. While they are called, a handler may add
-/// handlers (called from the next event on), remove any (itself too), and destroy the list's owner: what a running handler
-/// captured lives until it returns.
-template <class... Args>
-class Handlers {
-public:
-    Handlers() = default;
-    Handlers(Handlers&&) = delete;
-    ~Handlers() {
-        Node* const left = std::exchange(head_, nullptr);
-        if (frame_ == nullptr) free_list(left);
-        for (Frame* f = frame_; f != nullptr; f = f->outer) {
-            f->destroyed = true;
-            if (f->outer == nullptr) f->orphans = left;
-        }
-    }
-
-    bool empty() const { return head_ == nullptr; }
-
-    /// Adds `call` under `id`, which the owner makes unique. False when `call` is empty or memory is out.
-    bool add(HandlerId id, Function<void(Args...)> call) {
-        if (!call) return false;
-        auto* node = new (std::nothrow) Node{nullptr, id, std::move(call)};
-        if (node == nullptr) return false;
-        (head_ == nullptr ? head_ : last()->next) = node;
-        return true;
-    }
-
-    /// Takes the handler away; false when there is none of that id. It is not called again, not even for the event under way.
-    bool remove(HandlerId id) {
-        Node* before = nullptr;
-        for (Node* node = head_; node != nullptr; before = node, node = node->next) {
-            if (node->id != id || id == 0) continue;
-            node->id = 0;
-            if (frame_ == nullptr)
-                delete unlink(before, node);
-            else
-                frame_->removed = true;
-            return true;
-        }
-        return false;
-    }
-
-    /// Calls every handler. Returns false when one of them destroyed the list: the owner is gone, touch nothing of it.
-    bool operator()(Args... args) {
-        if (head_ == nullptr) return true;
-        Frame frame{frame_, nullptr, false, false};
-        frame_ = std::launder(&frame);  // which GCC 12 does not take for a pointer that outlives the frame: it never does
-        Node* const end = last();
-        for (Node* node = head_;; node = node->next) {
-            if (node->id != 0) node->call(args...);
-            if (frame.destroyed || node == end) break;
-        }
-        if (frame.destroyed || frame.removed) return settle(frame);
-        frame_ = frame.outer;
-        return true;
-    }
-
-private:
-    struct Node {
-        Node* next;
-        HandlerId id;  // 0: removed while running, to be freed after
-        Function<void(Args...)> call;
-    };
-    // One call under way. The outermost one frees what a destroyed list leaves behind.
-    struct Frame {
-        Frame* outer;
-        Node* orphans;
-        bool destroyed;
-        bool removed;  // a handler was: the outermost call frees it
-    };
-
-    // A handler was removed, or the list destroyed, while it was called.
-    bool settle(Frame& frame) {
-        // What a removed handler captured may own the list, or change it once more, as it goes.
-        while (!frame.destroyed && frame.outer == nullptr && std::exchange(frame.removed, false)) free_list(take_removed());
-        if (frame.destroyed) {
-            free_list(frame.orphans);
-            return false;
-        }
-        frame_ = frame.outer;
-        if (frame_ != nullptr) frame_->removed |= frame.removed;
-        return true;
-    }
-    // Looked for each time: handlers are few, and a pipe has many lists.
-    Node* last() const {
-        Node* node = head_;
-        while (node->next != nullptr) node = node->next;
-        return node;
-    }
-    static void free_list(Node* node) {
-        while (node != nullptr) delete std::exchange(node, node->next);
-    }
-    Node* unlink(Node* before, Node* node) {
-        (before == nullptr ? head_ : before->next) = node->next;
-        return node;
-    }
-    Node* take_removed() {
-        Node* taken = nullptr;
-        Node* before = nullptr;
-        for (Node *node = head_, *next; node != nullptr; node = next) {
-            next = node->next;
-            if (node->id == 0)
-                unlink(before, node)->next = std::exchange(taken, node);
-            else
-                before = node;
-        }
-        return taken;
-    }
-
-    Node* head_ = nullptr;
-    Frame* frame_ = nullptr;
-};
+/// Copies `from` to `to`, which has room; nothing is fine too (memcpy alone forbids a null pointer of no bytes).
+inline void copy(std::byte* to, Bytes from) {
+    if (!from.empty()) std::memcpy(to, from.data(), from.size());
+}
 
 }  // namespace rejoin::inline v0_1
 
 #include <cstdint>
+
+namespace rejoin::inline v0_1 {
+
+/// What a socket is, as far as one has to know before using it.
+enum class SocketKind : std::uint8_t {
+    none,      ///< no socket, or nobody has said
+    stream,    ///< connected: TCP or Unix
+    listener,  ///< waits for connections
+    datagram,  ///< UDP
+};
+
+}  // namespace rejoin::inline v0_1
 
 #include <compare>
 #include <cstdint>
@@ -366,112 +218,26 @@ private:
 
 namespace rejoin::inline v0_1 {
 
-/// A small generator for jitter: SplitMix64 (Steele, Lea, Flood 2014). Not for secrets. Seed it from `entropy`, never from a clock:
-/// machines that start together must not move in step.
-class Random {
-public:
-    explicit constexpr Random(std::uint64_t seed) : state_(seed) {}
+/// What the kernel knows of a TCP connection's path (TCP_INFO).
+struct PathInfo {
+    bool known = false;                 ///< false where the system does not tell
+    std::uint32_t in_flight = 0;        ///< segments sent that the peer's kernel has not acknowledged
+    std::uint32_t retransmits = 0;      ///< retransmissions of the oldest of them, none answered
+    std::uint32_t probes = 0;           ///< probes of a closed window or a quiet connection, none answered
+    std::uint32_t segments_sent = 0;    ///< in all
+    std::uint32_t segments_resent = 0;  ///< of these, how many were sent before
+    Duration since_ack;                 ///< since the peer's kernel last acknowledged anything
 
-    constexpr std::uint64_t next() {
-        std::uint64_t z = state_ += 0x9e3779b97f4a7c15;
-        z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
-        z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
-        return z ^ (z >> 31);
-    }
-    /// Evenly from 0 to `n - 1`, as an unsigned number of `n`'s width; 0 for `n` 0. (The modulo's bias is below 2⁻³² for every `n` that
-    /// fits in 32 bits.)
-    template <class T>
-    constexpr auto below(T n) -> decltype(n + 0u) {
-        return n == 0 ? 0 : static_cast<decltype(n + 0u)>(next() % static_cast<std::uint64_t>(n));
-    }
-    /// Evenly from `low` to `high`.
-    constexpr Duration between(Duration low, Duration high) {
-        const auto width = high > low ? static_cast<std::uint64_t>((high - low).nanoseconds()) + 1 : 1;
-        return low + Duration::nanoseconds(static_cast<std::int64_t>(below(width)));
-    }
-
-private:
-    std::uint64_t state_;
+    /// Whether the peer's kernel answers, be the peer's program stopped or its buffers full: nothing that went out in the last `d` (or
+    /// before) waits for it, or it acknowledged something within `d`. One unanswered probe of a closed window is ordinary.
+    bool acknowledges(Duration d) const { return known && ((in_flight == 0 && probes < 2) || since_ack <= d); }
 };
 
 }  // namespace rejoin::inline v0_1
-
-namespace rejoin::inline v0_1 {
-
-/// A place in one intrusive list. Leaves the list when destroyed. The address is the identity: neither copied nor moved.
-class ListNode {
-public:
-    ListNode() = default;
-    ListNode(const ListNode&) = delete;
-    ~ListNode() { unlink(); }
-
-    bool linked() const { return next_ != nullptr; }
-    void unlink() {
-        if (next_ == nullptr) return;
-        previous_->next_ = next_;
-        next_->previous_ = previous_;
-        previous_ = next_ = nullptr;
-    }
-
-protected:
-    friend class List;
-    void link_before(ListNode& at) {
-        previous_ = at.previous_;
-        next_ = &at;
-        previous_->next_ = this;
-        at.previous_ = this;
-    }
-    ListNode* previous_ = nullptr;
-    ListNode* next_ = nullptr;
-};
-
-/// A doubly linked list of `ListNode`s that it does not own; adding and removing cost a few stores and no memory.
-class List {
-public:
-    List() { head_.previous_ = head_.next_ = &head_; }
-    ~List() {
-        while (ListNode* node = front()) node->unlink();
-        head_.next_ = head_.previous_ = nullptr;
-    }
-
-    bool empty() const { return head_.next_ == &head_; }
-    ListNode* front() { return empty() ? nullptr : head_.next_; }
-    /// Adds at the end; a node that stands in a list already stays where it is.
-    void push(ListNode& node) {
-        if (!node.linked()) node.link_before(head_);
-    }
-    /// Takes over every node of `other`, which is then empty; only for an empty list.
-    void take(List& other) {
-        if (other.empty()) return;
-        head_.next_ = other.head_.next_;
-        head_.previous_ = other.head_.previous_;
-        head_.next_->previous_ = head_.previous_->next_ = &head_;
-        other.head_.previous_ = other.head_.next_ = &other.head_;
-    }
-    /// Calls `f(node)` for each node that is in the list now. `f` may unlink or destroy any node, and add some, which are left for the
-    /// next time.
-    template <class F>
-    void for_each(F f) {
-        List round;
-        round.take(*this);
-        while (ListNode* node = round.front()) {
-            node->unlink();
-            push(*node);
-            f(*node);
-        }
-    }
-
-private:
-    ListNode head_;
-};
-
-}  // namespace rejoin::inline v0_1
-
-#include <cstdint>
-#include <cstring>
 
 #include <cstdint>
 #include <cstdlib>
+#include <cstring>
 
 #include <cstdint>
 #include <new>
@@ -501,6 +267,8 @@ enum class Errc : std::int32_t {
     unresponsive,      ///< nothing was heard for too long, although bytes were on their way
     address_lost,      ///< the local address or interface that the connection used is gone
     end_of_stream,     ///< the connection ended where it should have gone on
+    overloaded,        ///< the server asks to come back later
+    redirected,        ///< the server sends its clients to another one
 };
 
 /// An error: a code and whose code it is. 8 bytes, trivially copyable. No error is `Error{}`, which is false.
@@ -589,81 +357,6 @@ private:
 }  // namespace rejoin::inline v0_1
 
 #include <cstddef>
-
-#include <bit>
-#include <concepts>
-#include <cstddef>
-#include <cstdint>
-#include <cstring>
-#include <span>
-
-namespace rejoin::inline v0_1 {
-
-/// Bytes to look at; never owns them.
-using Bytes = std::span<const std::byte>;
-/// Bytes to write into; never owns them.
-using MutableBytes = std::span<std::byte>;
-
-/// Characters to look at, from a literal, a `char*`, or anything with `data()` and `size()` of `char` (std::string,
-/// std::string_view, Text). Never owns them; for the length of one call.
-class TextView {
-public:
-    constexpr TextView() = default;
-    constexpr TextView(const char* text) : data_(text), size_(text == nullptr ? 0 : __builtin_strlen(text)) {}
-    constexpr TextView(const char* data, std::size_t size) : data_(data), size_(size) {}
-    template <class S>
-    requires requires(const S& s) {
-        { s.data() } -> std::convertible_to<const char*>;
-        { s.size() } -> std::convertible_to<std::size_t>;
-    }
-    constexpr TextView(const S& text) : data_(text.data()), size_(text.size()) {}
-
-    constexpr const char* data() const { return data_; }
-    constexpr std::size_t size() const { return size_; }
-    constexpr char operator[](std::size_t i) const { return data_[i]; }
-    constexpr const char* begin() const { return data_; }
-    constexpr const char* end() const { return data_ + size_; }
-    Bytes bytes() const { return {reinterpret_cast<const std::byte*>(data_), size_}; }
-
-private:
-    const char* data_ = nullptr;
-    std::size_t size_ = 0;
-};
-
-/// Whether the characters are the same; for whatever a `TextView` can look at.
-inline bool operator==(TextView a, TextView b) {
-    return a.size() == b.size() && (a.size() == 0 || std::memcmp(a.data(), b.data(), a.size()) == 0);
-}
-
-/// Reads an unsigned integer at `from` in the given byte order; any alignment. The caller has checked that it is there.
-template <class T>
-T load(const std::byte* from, std::endian order) {
-    unsigned char raw[sizeof(T)];
-    std::memcpy(raw, from, sizeof(T));
-    T value = 0;
-    for (std::size_t i = 0; i < sizeof(T); ++i)
-        value = static_cast<T>((value << 8) | raw[order == std::endian::big ? i : sizeof(T) - 1 - i]);
-    return value;
-}
-
-/// Reads a big-endian (network order) unsigned integer; any alignment.
-template <class T>
-T load_big(const std::byte* from) {
-    return load<T>(from, std::endian::big);
-}
-
-/// Writes a big-endian (network order) unsigned integer; any alignment.
-template <class T>
-void store_big(std::byte* to, T value) {
-    for (std::size_t i = 0; i < sizeof(T); ++i) to[i] = static_cast<std::byte>(value >> (8 * (sizeof(T) - 1 - i)));
-}
-
-/// Copies `from` to `to`, which has room; nothing is fine too (memcpy alone forbids a null pointer of no bytes).
-inline void copy(std::byte* to, Bytes from) {
-    if (!from.empty()) std::memcpy(to, from.data(), from.size());
-}
-
-}  // namespace rejoin::inline v0_1
 
 namespace rejoin::inline v0_1 {
 
@@ -759,6 +452,21 @@ struct IpAddress {
 
     friend bool operator==(const IpAddress&, const IpAddress&) = default;
 };
+
+/// An IPv4 address that comes mapped into IPv6 (::ffff:192.0.2.1) as the IPv4 address it is; any other as it is.
+inline IpAddress unmapped(const IpAddress& ip) {
+    static constexpr std::uint8_t prefix[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+    if (ip.family != Family::v6 || std::memcmp(ip.bytes, prefix, sizeof prefix) != 0) return ip;
+    return IpAddress::v4(ip.bytes[12], ip.bytes[13], ip.bytes[14], ip.bytes[15]);
+}
+
+/// An IPv4 address mapped into IPv6 (RFC 4291 §2.5.5.2); any other as it is.
+inline IpAddress mapped(const IpAddress& ip) {
+    if (ip.family != Family::v4) return ip;
+    IpAddress v6 = {{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff}, 0, Family::v6};
+    std::memcpy(v6.bytes + 12, ip.bytes, 4);
+    return v6;
+}
 
 /// As people write it: dotted, or RFC 5952 (lower case, the longest run of zeros left out), with `%scope` where there is one.
 [[gnu::cold]] inline Text<63> to_text(const IpAddress& ip) {
@@ -927,617 +635,6 @@ inline Description to_text(const Endpoint& endpoint) {
 
 }  // namespace rejoin::inline v0_1
 
-#include <cstddef>
-#include <cstdint>
-#include <new>
-#include <utility>
-
-namespace rejoin::inline v0_1 {
-
-/// A growing array that never throws: where memory runs out, `push` says so and nothing has changed. Move-only; `copy_from` copies.
-template <class T>
-class Array {
-public:
-    Array() = default;
-    Array(Array&& other) noexcept
-        : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)), capacity_(std::exchange(other.capacity_, 0)) {}
-    Array& operator=(Array&& other) noexcept {
-        std::swap(data_, other.data_);
-        std::swap(size_, other.size_);
-        std::swap(capacity_, other.capacity_);
-        return *this;
-    }
-    ~Array() { reset(); }
-
-    T* begin() { return data_; }
-    T* end() { return data_ + size_; }
-    const T* begin() const { return data_; }
-    const T* end() const { return data_ + size_; }
-    T* data() { return data_; }
-    const T* data() const { return data_; }
-    std::size_t size() const { return size_; }
-    bool empty() const { return size_ == 0; }
-    T& operator[](std::size_t i) { return data_[i]; }
-    const T& operator[](std::size_t i) const { return data_[i]; }
-    T& back() { return data_[size_ - 1]; }
-
-    /// Room for `n` elements in all; false when memory is out.
-    bool reserve(std::size_t n) {
-        if (n <= capacity_) return true;
-        if (n > UINT32_MAX || n > SIZE_MAX / 2 / sizeof(T)) return false;
-        T* grown = static_cast<T*>(::operator new(n * sizeof(T), std::nothrow));
-        if (grown == nullptr) return false;
-        for (std::size_t i = 0; i < size_; ++i) {
-            ::new (static_cast<void*>(grown + i)) T(std::move(data_[i]));
-            data_[i].~T();
-        }
-        ::operator delete(data_);
-        data_ = grown;
-        capacity_ = static_cast<std::uint32_t>(n);
-        return true;
-    }
-
-    /// Adds at the end; false when memory is out.
-    bool push(T value) {
-        if (size_ == capacity_ && !reserve(capacity_ == 0 ? 4 : std::size_t{capacity_} * 2)) return false;
-        ::new (static_cast<void*>(data_ + size_)) T(std::move(value));
-        ++size_;
-        return true;
-    }
-
-    void pop() { data_[--size_].~T(); }
-
-    /// Removes element `i`, keeping the order of the rest.
-    void erase(std::size_t i) {
-        for (; i + 1 < size_; ++i) data_[i] = std::move(data_[i + 1]);
-        pop();
-    }
-
-    /// Removes every element and keeps the memory.
-    void clear() {
-        while (size_ > 0) pop();
-    }
-
-    /// Removes every element and gives the memory back.
-    void reset() {
-        clear();
-        ::operator delete(std::exchange(data_, nullptr));
-        capacity_ = 0;
-    }
-
-    /// Becomes a copy of `other`; false, and empty, when memory is out.
-    bool copy_from(const Array& other) {
-        if (this == &other) return true;
-        clear();
-        if (!reserve(other.size_)) return false;
-        for (const T& value : other) push(value);
-        return true;
-    }
-
-private:
-    T* data_ = nullptr;
-    std::uint32_t size_ = 0;
-    std::uint32_t capacity_ = 0;
-};
-
-}  // namespace rejoin::inline v0_1
-
-namespace rejoin::inline v0_1 {
-
-/// One network interface of the host.
-struct Interface {
-    std::uint32_t index = 0;  ///< the system's number for it; never 0
-    Text<15> name;            ///< as the system shows it
-    bool up = false;          ///< switched on by whoever runs the host
-    bool carrier = false;     ///< its link is there: the cable, the radio, the other end
-    bool loopback = false;
-    bool noise = false;  ///< made by the system for its own ends (macOS: awdl, llw, anpi, utun …): it comes and goes without meaning
-
-    /// Whether packets can pass.
-    bool running() const { return up && carrier; }
-};
-
-/// One address of one interface.
-struct InterfaceAddress {
-    std::uint32_t interface_index = 0;
-    IpAddress ip;  ///< a link-local IPv6 address has the interface as its scope
-    std::uint8_t prefix_length = 0;
-    bool tentative = false;   ///< still being checked for another owner (RFC 4862 §5.4)
-    bool duplicate = false;   ///< the check found one
-    bool deprecated = false;  ///< its preferred lifetime is over: fit for old connections, not for new ones (RFC 4862 §5.5.4)
-    bool temporary = false;   ///< made up for a day or so, for privacy (RFC 8981)
-
-    /// Whether packets can be sent from it.
-    bool usable() const { return !tentative && !duplicate; }
-
-    friend bool operator==(const InterfaceAddress&, const InterfaceAddress&) = default;
-};
-
-/// Where the system sends a packet. All zero when it has nowhere to send it.
-struct Route {
-    bool present = false;
-    std::uint32_t interface_index = 0;  ///< the interface it leaves by
-    IpAddress gateway;                  ///< the next router; of family `none` when the destination is on the link
-    IpAddress source;                   ///< the local address that the system picks for it; may be of family `none`
-
-    friend bool operator==(const Route&, const Route&) = default;
-};
-
-/// The routes to these stand for the routes to the internet. They are looked up and never sent to.
-inline constexpr IpAddress internet_v4 = IpAddress::v4(8, 8, 8, 8);
-inline constexpr IpAddress internet_v6 = {{0x20, 0x01, 0x48, 0x60, 0x48, 0x60, 0, 0, 0, 0, 0, 0, 0, 0, 0x88, 0x88}, 0, Family::v6};
-
-/// What a host's network looks like at one moment. Compare two of them with `diff`.
-struct NetworkState {
-    Array<Interface> interfaces;
-    Array<InterfaceAddress> addresses;
-    Array<IpAddress> dns_servers;  ///< the name servers, in the system's order
-    Route route[2];                ///< the routes really taken to the internet: IPv4, IPv6. `route_for` picks one
-    bool known = false;            ///< false while nobody has looked: then the rest is empty, and says nothing
-
-    /// How many name servers are kept: more than any system asks.
-    static constexpr std::size_t dns_servers_max = 8;
-
-    /// The route to the internet for `family`; for `none`, the IPv4 one.
-    Route& route_for(Family family) { return route[family == Family::v6]; }
-    const Route& route_for(Family family) const { return route[family == Family::v6]; }
-
-    /// Whether there is a route to the internet, by either family.
-    bool connected() const { return route[0].present || route[1].present; }
-    /// Whether it is certain that there is none, so that an attempt would be wasted.
-    bool offline() const { return known && !connected(); }
-    /// The interface that leads to the internet, by IPv4 if it can; 0 when there is none.
-    std::uint32_t active_interface() const {
-        for (const Route& r : route)
-            if (r.present) return r.interface_index;
-        return 0;
-    }
-
-    /// The interface, or null. The pointer holds until the state changes.
-    const Interface* find_interface(std::uint32_t index) const {
-        for (const Interface& i : interfaces)
-            if (i.index == index) return &i;
-        return nullptr;
-    }
-    /// The interface's entry for an address, or null. The pointer holds until the state changes.
-    const InterfaceAddress* find_address(std::uint32_t interface_index, const IpAddress& ip) const {
-        for (const InterfaceAddress& a : addresses)
-            if (a.interface_index == interface_index && a.ip == ip) return &a;
-        return nullptr;
-    }
-    /// The interface that a local address belongs to, or 0. An IPv4 address may come mapped into IPv6 (RFC 4291 §2.5.5.2), as a socket
-    /// for both families has it; every loopback address belongs to the loopback interface; a link-local one without a scope, to the
-    /// first interface that has it.
-    std::uint32_t interface_of(const IpAddress& local) const;
-    /// Whether packets to `peer` need no router when they leave by that interface: it lies in the prefix of one of its addresses.
-    bool on_link(std::uint32_t interface_index, const IpAddress& peer) const;
-
-    /// Adds an interface or an address, or replaces what was known of it; false when memory is out, and nothing has changed.
-    [[gnu::cold]] bool put(const Interface& interface_) {
-        for (Interface& i : interfaces)
-            if (i.index == interface_.index) {
-                i = interface_;
-                return true;
-            }
-        return interfaces.push(interface_);
-    }
-    [[gnu::cold]] bool put(const InterfaceAddress& address) {
-        for (InterfaceAddress& a : addresses)
-            if (same_entry(a, address)) {
-                a = address;
-                return true;
-            }
-        return addresses.push(address);
-    }
-    /// Removes an interface, with its addresses. What is not there is not missed.
-    [[gnu::cold]] void remove_interface(std::uint32_t index) {
-        for (std::size_t i = interfaces.size(); i-- > 0;)
-            if (interfaces[i].index == index) interfaces.erase(i);
-        for (std::size_t i = addresses.size(); i-- > 0;)
-            if (addresses[i].interface_index == index) addresses.erase(i);
-    }
-    /// Removes the address of that interface and prefix length: the same one may stay under another length.
-    [[gnu::cold]] void remove(const InterfaceAddress& address) {
-        for (std::size_t i = addresses.size(); i-- > 0;)
-            if (same_entry(addresses[i], address)) addresses.erase(i);
-    }
-
-    /// Becomes a copy of `other`; false when memory is out, and then without the whole of it.
-    [[gnu::cold]] bool copy_from(const NetworkState& other) {
-        route[0] = other.route[0];
-        route[1] = other.route[1];
-        known = other.known;
-        return interfaces.copy_from(other.interfaces) && addresses.copy_from(other.addresses) && dns_servers.copy_from(other.dns_servers);
-    }
-
-private:
-    static bool same_entry(const InterfaceAddress& a, const InterfaceAddress& b) {
-        return a.interface_index == b.interface_index && a.prefix_length == b.prefix_length && a.ip == b.ip;
-    }
-};
-
-/// An IPv4 address that comes mapped into IPv6 (::ffff:192.0.2.1) as the IPv4 address it is; any other as it is.
-inline IpAddress unmapped(const IpAddress& ip) {
-    static constexpr std::uint8_t prefix[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
-    if (ip.family != Family::v6 || std::memcmp(ip.bytes, prefix, sizeof prefix) != 0) return ip;
-    return IpAddress::v4(ip.bytes[12], ip.bytes[13], ip.bytes[14], ip.bytes[15]);
-}
-
-/// Whether both are the same address. A link-local one without a scope is the same as one with any.
-inline bool same_address(IpAddress a, const IpAddress& b) {
-    if (a.scope == 0 || b.scope == 0) a.scope = b.scope;
-    return a == b;
-}
-
-inline std::uint32_t NetworkState::interface_of(const IpAddress& local) const {
-    const IpAddress ip = unmapped(local);
-    for (const InterfaceAddress& a : addresses)
-        if (same_address(a.ip, ip)) return a.interface_index;
-    if (ip.is_loopback())
-        for (const Interface& i : interfaces)
-            if (i.loopback) return i.index;
-    return 0;
-}
-
-inline bool NetworkState::on_link(std::uint32_t interface_index, const IpAddress& peer) const {
-    const IpAddress ip = unmapped(peer);
-    for (const InterfaceAddress& a : addresses) {
-        if (a.interface_index != interface_index || a.ip.family != ip.family) continue;
-        const std::size_t whole = a.prefix_length / 8, rest = a.prefix_length % 8;
-        if (whole > ip.size() || (whole == ip.size() && rest != 0) || std::memcmp(a.ip.bytes, ip.bytes, whole) != 0) continue;
-        if (rest == 0 || (a.ip.bytes[whole] ^ ip.bytes[whole]) >> (8 - rest) == 0) return true;
-    }
-    return false;
-}
-
-}  // namespace rejoin::inline v0_1
-
-namespace rejoin::inline v0_1 {
-
-/// One difference between two states of the network: the same on every system for the same happening.
-struct NetworkChange {
-    enum class Kind : std::uint8_t {
-        interface_removed,
-        interface_down,  ///< switched off; its carrier is then not reported apart
-        carrier_down,    ///< still switched on, but its link is gone
-        address_removed,
-        address_unusable,  ///< another host has it, or it is being checked again
-        interface_added,
-        interface_up,    ///< switched on; `carrier_up` follows when packets can pass
-        carrier_up,      ///< packets can pass from now on
-        address_added,   ///< `address_usable` follows when packets can be sent from it
-        address_usable,  ///< packets can be sent from it from now on
-        route_added,     ///< there is a route to the internet where there was none, for `family`
-        route_changed,   ///< it leaves by another interface, through another gateway, or with another source address
-        route_removed,
-        active_interface_changed,  ///< another interface leads to the internet
-        connectivity_lost,         ///< no route to the internet is left, by either family
-        connectivity_regained,     ///< the first route to the internet is there
-        dns_changed,               ///< the name servers, or their order
-        external_address_changed,  ///< the address that the internet sees, for `family`: `ExternalAddress` tells
-        woke,                      ///< the host was suspended, for `slept`
-    };
-
-    Kind kind = Kind::interface_added;
-    /// Told as soon as it was noticed: what comes next may undo it.
-    bool early = false;
-    /// Told because it has held for `ChangeFeed::settle_time`.
-    bool settled = false;
-    /// It concerns only an interface that the system keeps for its own ends, over which no route to the internet leads.
-    bool noise = false;
-    /// Existing connections are probably dead or on the wrong path. Not so for a loss that touches link-local addresses alone, as
-    /// containers that come and go make many. A connection asks `affects`.
-    bool major = false;
-    Family family = Family::none;       ///< of the address or the route
-    std::uint32_t interface_index = 0;  ///< the interface in question; for routes the new one, or the old one if there is no new one
-    Text<15> interface_name;
-    IpAddress address;  ///< the address in question; for routes the source address
-    IpAddress gateway;  ///< for routes
-    /// Of `external_address_changed`: the address before (of family `none`: not known), and who said what it is now.
-    IpAddress old_address;
-    IpAddress server;
-    std::uint16_t server_port = 0;
-    /// Of `external_address_changed`: the local address that the internet sees at another one now. Of family `none` where no connection is
-    /// hit: `address` is the first that is known, or that of a local address which leads to the internet now and did not before.
-    IpAddress local_address;
-    /// Of `external_address_changed`: the servers see different ones, so that a peer will see yet another (RFC 4787 §4.1).
-    bool servers_disagree = false;
-    Duration slept;  ///< of `woke`
-    /// The states that were compared, this change and all others of the moment included. Valid for the duration of the call.
-    const NetworkState* before = nullptr;
-    const NetworkState* after = nullptr;
-
-    /// Whether a connection between these two addresses is hit: its address is gone or unusable, its interface is gone, down or without
-    /// carrier, or its packets go to the internet and took a route that was lost, moved away or got another gateway or another external
-    /// address. A sleep hits everything but loopback. A peer in a prefix of the connection's own interface is reached without a route.
-    /// Changes for the better hit nothing. Only during the call that delivers the change.
-    bool affects(const IpAddress& local, const IpAddress& peer) const {
-        if (before == nullptr || after == nullptr) return false;
-        const IpAddress ip = unmapped(local);
-        const std::uint32_t over = before->interface_of(ip);
-        if (over == 0) return false;
-        switch (kind) {
-            case Kind::interface_removed:
-            case Kind::interface_down:
-            case Kind::carrier_down:
-                return over == interface_index;
-            case Kind::address_removed:
-            case Kind::address_unusable:
-                return same_address(ip, address);
-            case Kind::route_changed:
-            case Kind::route_removed:
-            case Kind::active_interface_changed:
-            case Kind::connectivity_lost: {
-                if (ip.is_loopback() || (family != Family::none && family != ip.family) || before->on_link(over, peer)) return false;
-                const Route& was = before->route_for(ip.family);
-                const Route& is = after->route_for(ip.family);
-                return was.present && was.interface_index == over && !(is.present && same_path(was, is));
-            }
-            case Kind::external_address_changed:
-                return same_address(ip, local_address) && !before->on_link(over, peer);
-            case Kind::woke:
-                return !ip.is_loopback();
-            default:
-                return false;
-        }
-    }
-
-    /// Whether what failed before may work now: there is a new way, or an old one is back.
-    bool may_help() const {
-        return kind == Kind::carrier_up || kind == Kind::address_added || kind == Kind::address_usable || kind == Kind::route_added ||
-               kind == Kind::route_changed || kind == Kind::active_interface_changed || kind == Kind::connectivity_regained ||
-               kind == Kind::dns_changed || kind == Kind::woke;
-    }
-
-    /// Whether packets take the same way by both: interface and gateway.
-    static bool same_path(const Route& a, const Route& b) { return a.interface_index == b.interface_index && a.gateway == b.gateway; }
-};
-
-namespace detail {
-
-// Looks for an element from where the last one was found: two lists in the same order are compared in one pass.
-template <class T, class Same>
-const T* find_from(std::size_t& at, const Array<T>& in, Same same) {
-    for (std::size_t n = 0; n < in.size(); ++n) {
-        const std::size_t i = (at + n) % in.size();
-        if (!same(in[i])) continue;
-        at = i + 1;
-        return &in[i];
-    }
-    return nullptr;
-}
-inline const Interface* find_from(std::size_t& at, const Array<Interface>& in, const Interface& what) {
-    return find_from(at, in, [&](const Interface& i) { return i.index == what.index; });
-}
-// Without the prefix length: an address that stays under another length has not gone.
-inline const InterfaceAddress* find_from(std::size_t& at, const Array<InterfaceAddress>& in, const InterfaceAddress& what) {
-    return find_from(at, in, [&](const InterfaceAddress& a) { return a.interface_index == what.interface_index && a.ip == what.ip; });
-}
-
-}  // namespace detail
-
-/// Calls `report(const NetworkChange&)` for each difference, in this order: interfaces lost, addresses lost, interfaces gained, addresses
-/// gained, each as the states list them; routes, IPv4 before IPv6; the active interface and connectivity; name servers. Two states that
-/// say the same make no call, whatever happened between them. `report` must leave both states as they are.
-template <class Report>
-[[gnu::cold]] void diff(const NetworkState& before, const NetworkState& after, Report&& report) {
-    using Kind = NetworkChange::Kind;
-    const auto make = [&](Kind kind, std::uint32_t index, bool major) {
-        NetworkChange change;
-        change.kind = kind;
-        change.major = major;
-        change.interface_index = index;
-        const Interface* named = after.find_interface(index);
-        if (named == nullptr) named = before.find_interface(index);
-        if (named != nullptr) change.interface_name = named->name;
-        change.noise = named != nullptr && named->noise;
-        for (const Route* r : {&before.route[0], &before.route[1], &after.route[0], &after.route[1]})
-            if (r->present && r->interface_index == index) change.noise = false;
-        if (change.noise) change.major = false;
-        change.before = &before;
-        change.after = &after;
-        return change;
-    };
-    const auto report_interface_loss = [&](Kind kind, const Interface& lost) {
-        bool major = false;
-        for (const InterfaceAddress& a : before.addresses)
-            major = major || (a.interface_index == lost.index && a.usable() && !a.ip.is_link_local());
-        report(make(kind, lost.index, major));
-    };
-    const auto report_address = [&](Kind kind, const InterfaceAddress& a, const NetworkState& in, bool major) {
-        if (in.find_address(a.interface_index, a.ip) != &a) return;  // listed before, with another prefix length
-        NetworkChange change = make(kind, a.interface_index, major && !a.ip.is_link_local());
-        change.family = a.ip.family;
-        change.address = a.ip;
-        report(change);
-    };
-
-    std::size_t at = 0;
-    for (const Interface& was : before.interfaces) {
-        const Interface* is = detail::find_from(at, after.interfaces, was);
-        if (is == nullptr)
-            report_interface_loss(Kind::interface_removed, was);
-        else if (was.up && !is->up)
-            report_interface_loss(Kind::interface_down, was);
-        else if (was.running() && !is->running())
-            report_interface_loss(Kind::carrier_down, was);
-    }
-    at = 0;
-    for (const InterfaceAddress& was : before.addresses) {
-        const InterfaceAddress* is = detail::find_from(at, after.addresses, was);
-        if (is == nullptr)
-            report_address(Kind::address_removed, was, before, was.usable());
-        else if (was.usable() && !is->usable())
-            report_address(Kind::address_unusable, was, before, true);
-    }
-    at = 0;
-    for (const Interface& is : after.interfaces) {
-        const Interface* was = detail::find_from(at, before.interfaces, is);
-        if (was == nullptr) report(make(Kind::interface_added, is.index, false));
-        if (is.up && !(was != nullptr && was->up)) report(make(Kind::interface_up, is.index, false));
-        if (is.running() && !(was != nullptr && was->running())) report(make(Kind::carrier_up, is.index, false));
-    }
-    at = 0;
-    for (const InterfaceAddress& is : after.addresses) {
-        const InterfaceAddress* was = detail::find_from(at, before.addresses, is);
-        if (was == nullptr) report_address(Kind::address_added, is, after, false);
-        if (is.usable() && !(was != nullptr && was->usable())) report_address(Kind::address_usable, is, after, false);
-    }
-
-    for (Family family : {Family::v4, Family::v6}) {
-        const Route& was = before.route_for(family);
-        const Route& is = after.route_for(family);
-        if (!(was.present || is.present) || was == is) continue;
-        const Route& shown = is.present ? is : was;
-        NetworkChange change = make(!was.present  ? Kind::route_added
-                                    : !is.present ? Kind::route_removed
-                                                  : Kind::route_changed,
-                                    shown.interface_index, was.present && !(is.present && NetworkChange::same_path(was, is)));
-        change.family = family;
-        change.address = shown.source;
-        change.gateway = shown.gateway;
-        report(change);
-    }
-    const std::uint32_t from = before.active_interface(), to = after.active_interface();
-    if (from != 0 && to != 0 && from != to) report(make(Kind::active_interface_changed, to, true));
-    if (before.connected() && !after.connected()) report(make(Kind::connectivity_lost, from, true));
-    if (!before.connected() && after.connected()) report(make(Kind::connectivity_regained, to, false));
-    bool same_dns = before.dns_servers.size() == after.dns_servers.size();
-    for (std::size_t i = 0; same_dns && i < after.dns_servers.size(); ++i) same_dns = before.dns_servers[i] == after.dns_servers[i];
-    if (!same_dns) report(make(Kind::dns_changed, 0, false));
-}
-
-/// The change in one sentence for people.
-[[gnu::cold]] inline Description describe(const NetworkChange& change) {
-    using Kind = NetworkChange::Kind;
-    const auto name = [&] {
-        Text<31> text{change.interface_name};
-        return text.empty() ? text.append("number ").append_number(change.interface_index) : text;
-    }();
-    const auto interface_text = [&](TextView what) { return Description("Interface ").append(name).append(what); };
-    const auto address_text = [&](TextView what) {
-        return Description("Address ").append(to_text(change.address)).append(what).append(name);
-    };
-    const TextView protocol = change.family == Family::v6 ? "IPv6" : "IPv4";
-    const auto route_text = [&](TextView what) {
-        Description text = Description(protocol).append(what).append(name);
-        if (change.gateway.family != Family::none) text.append(" through ").append(to_text(change.gateway));
-        return text.append(".");
-    };
-    switch (change.kind) {
-        case Kind::interface_removed:
-            return interface_text(" is gone.");
-        case Kind::interface_down:
-            return interface_text(" was switched off.");
-        case Kind::carrier_down:
-            return interface_text(" lost its link.");
-        case Kind::address_removed:
-            return address_text(" was removed from ").append(".");
-        case Kind::address_unusable:
-            return address_text(" cannot be used any more on ").append(".");
-        case Kind::interface_added:
-            return interface_text(" appeared.");
-        case Kind::interface_up:
-            return interface_text(" was switched on.");
-        case Kind::carrier_up:
-            return interface_text(" has a link.");
-        case Kind::address_added:
-            return address_text(" was added to ").append(".");
-        case Kind::address_usable:
-            return address_text(" can be used on ").append(".");
-        case Kind::route_added:
-            return route_text(" has a route to the internet by ");
-        case Kind::route_changed:
-            return route_text(" now goes to the internet by ");
-        case Kind::route_removed:
-            return Description(protocol).append(" has no route to the internet any more; it went by ").append(name).append(".");
-        case Kind::active_interface_changed:
-            return interface_text(" now leads to the internet.");
-        case Kind::connectivity_lost:
-            return TextView("There is no route to the internet any more.");
-        case Kind::connectivity_regained:
-            return Description("There is a route to the internet again, by ").append(name).append(".");
-        case Kind::dns_changed: {
-            if (change.after == nullptr || change.after->dns_servers.empty()) return TextView("No name server is known any more.");
-            Description text("Names are now looked up at ");
-            for (const IpAddress& server : change.after->dns_servers)
-                text.append(&server == change.after->dns_servers.begin() ? "" : ", ").append(to_text(server));
-            return text.append(".");
-        }
-        case Kind::external_address_changed: {
-            Description text = Description(protocol);
-            if (change.address.family == Family::none) return text.append(" has no known external address any more.");
-            text.append(change.servers_disagree ? " looks different to each server; to one it is now " : " is seen from outside as ");
-            text.append(to_text(change.address));
-            if (change.old_address.family != Family::none) text.append("; it was ").append(to_text(change.old_address));
-            return text.append(".");
-        }
-        case Kind::woke:
-            return Description("The host woke after ").append_number((change.slept.milliseconds() + 500) / 1000).append(" s of sleep.");
-    }
-    return {};
-}
-
-}  // namespace rejoin::inline v0_1
-
-// `monotonic_now()` and `boottime_now()`: the only place where the library reads a clock. Everything below the loop takes time as an
-// argument.
-
-#if !defined(_WIN32) && !defined(__linux__)
-#include <time.h>
-
-namespace rejoin::inline v0_1 {
-
-namespace detail {
-#if defined(__APPLE__)
-inline constexpr clockid_t awake_clock = CLOCK_UPTIME_RAW, boottime_clock = CLOCK_MONOTONIC_RAW;
-#elif defined(CLOCK_UPTIME)
-inline constexpr clockid_t awake_clock = CLOCK_UPTIME, boottime_clock = CLOCK_BOOTTIME;
-#else
-inline constexpr clockid_t awake_clock = CLOCK_MONOTONIC, boottime_clock = CLOCK_MONOTONIC;
-#endif
-inline TimePoint read_clock(clockid_t clock) {
-    timespec ts{};
-    ::clock_gettime(clock, &ts);
-    return TimePoint::from_nanoseconds(std::int64_t{ts.tv_sec} * 1'000'000'000 + ts.tv_nsec);
-}
-}  // namespace detail
-
-/// Now, on a clock that stands still while the host is suspended, where the system has one: CLOCK_UPTIME_RAW on macOS, CLOCK_UPTIME on
-/// FreeBSD and OpenBSD (clock_gettime(2)), and CLOCK_MONOTONIC on NetBSD. Any thread.
-inline TimePoint monotonic_now() { return detail::read_clock(detail::awake_clock); }
-
-/// Now, on a clock that goes on while the host is suspended: to be compared with itself only. How much it runs ahead of `monotonic_now()`
-/// is how long the host has slept. CLOCK_MONOTONIC_RAW on macOS, CLOCK_BOOTTIME on FreeBSD and OpenBSD. NetBSD has one clock for both, so
-/// that a sleep is not seen there. Any thread.
-inline TimePoint boottime_now() { return detail::read_clock(detail::boottime_clock); }
-
-}  // namespace rejoin::inline v0_1
-#endif
-
-#if defined(__linux__)
-#include <time.h>
-
-namespace rejoin::inline v0_1 {
-
-namespace detail {
-inline TimePoint read_clock(clockid_t clock) {
-    timespec ts{};
-    ::clock_gettime(clock, &ts);
-    return TimePoint::from_nanoseconds(std::int64_t{ts.tv_sec} * 1'000'000'000 + ts.tv_nsec);
-}
-}  // namespace detail
-
-/// Now, on a clock that stands still while the host is suspended: CLOCK_MONOTONIC (clock_gettime(2)). Any thread.
-inline TimePoint monotonic_now() { return detail::read_clock(CLOCK_MONOTONIC); }
-
-/// Now, on a clock that goes on while the host is suspended (CLOCK_BOOTTIME, clock_gettime(2)): to be compared with itself only. How much
-/// it runs ahead of `monotonic_now()` is how long the host has slept since it was booted. Any thread.
-inline TimePoint boottime_now() { return detail::read_clock(CLOCK_BOOTTIME); }
-
-}  // namespace rejoin::inline v0_1
-#endif
-
 // Winsock and what it brings of windows.h, lean, whether the program included windows.h before or includes it afterwards. A program that
 // needs the rest of windows.h, or its macros `min` and `max`, includes it first. What is defined here for the inclusion alone is undefined
 // again.
@@ -1599,6 +696,3207 @@ inline Error winsock_error() {
 }
 
 }  // namespace rejoin::inline v0_1::detail
+#endif
+#if !defined(_WIN32)
+#include <netinet/in.h>
+#include <sys/socket.h>
+#endif
+
+namespace rejoin::inline v0_1::detail {
+
+/// The address of a system's sockaddr; of family `none` when it is of neither family.
+inline IpAddress ip_of(const sockaddr* from) {
+    IpAddress ip;
+    if (from->sa_family == AF_INET) {
+        ip.family = Family::v4;
+        std::memcpy(ip.bytes, &reinterpret_cast<const sockaddr_in*>(from)->sin_addr, 4);
+    } else if (from->sa_family == AF_INET6) {
+        const auto* v6 = reinterpret_cast<const sockaddr_in6*>(from);
+        ip.family = Family::v6;
+        ip.scope = static_cast<std::uint32_t>(v6->sin6_scope_id);
+        std::memcpy(ip.bytes, &v6->sin6_addr, 16);
+    }
+    return ip;
+}
+
+/// An address and a port as the system's calls take and give them.
+struct SocketAddress {
+    SocketAddress() = default;
+    SocketAddress(const IpAddress& ip, std::uint16_t port) {
+        if (ip.family == Family::v4) {
+            v4.sin_family = AF_INET;
+            v4.sin_port = htons(port);
+            std::memcpy(&v4.sin_addr, ip.bytes, 4);
+        } else {
+            v6.sin6_family = AF_INET6;
+            v6.sin6_port = htons(port);
+            v6.sin6_scope_id = ip.scope;
+            std::memcpy(&v6.sin6_addr, ip.bytes, 16);
+        }
+    }
+    const sockaddr* get() const { return reinterpret_cast<const sockaddr*>(&v6); }
+    sockaddr* get() { return reinterpret_cast<sockaddr*>(&v6); }
+    socklen_t size() const { return v6.sin6_family == AF_INET ? sizeof v4 : sizeof v6; }
+    /// Not valid when it is of neither family.
+    Endpoint endpoint() const {
+        const IpAddress ip = ip_of(get());
+        if (ip.family == Family::none) return {};
+        return {ip, ntohs(ip.family == Family::v4 ? v4.sin_port : v6.sin6_port)};
+    }
+
+    union {
+        sockaddr_in6 v6{};
+        sockaddr_in v4;
+    };
+};
+
+}  // namespace rejoin::inline v0_1::detail
+
+#if !defined(_WIN32)
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/tcp.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <utility>
+
+namespace rejoin::inline v0_1 {
+
+/// A socket: owned, move-only, non-blocking, close-on-exec, never raising SIGPIPE. Errors are the system's own codes, but for "it would
+/// have to wait", which is `would_block`.
+class Socket {
+public:
+    using Handle = int;
+
+    Socket() = default;
+    /// Takes a descriptor over and makes it non-blocking and close-on-exec.
+    explicit Socket(Handle fd) : fd_(fd) {
+        if (fd < 0) return;
+        ::fcntl(fd, F_SETFD, FD_CLOEXEC);
+        prepare();
+    }
+    /// Takes over a descriptor that was received, and is close-on-exec already.
+    static Socket received(Handle fd) {
+        Socket socket(fd, Made{});
+        socket.prepare();
+        return socket;
+    }
+    Socket(Socket&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+    Socket& operator=(Socket&& other) noexcept {
+        std::swap(fd_, other.fd_);
+        return *this;
+    }
+    ~Socket() { close(); }
+
+    static Result<Socket> tcp(Family family) { return open(family, SOCK_STREAM); }
+    static Result<Socket> udp(Family family) { return open(family, SOCK_DGRAM); }
+
+    explicit operator bool() const { return fd_ >= 0; }
+    Handle fd() const { return fd_; }
+    /// Gives the descriptor to the caller, who closes it.
+    Handle release() { return std::exchange(fd_, -1); }
+    void close() {
+        if (fd_ >= 0) ::close(std::exchange(fd_, -1));
+    }
+    /// Closes with a reset instead of an orderly end (SO_LINGER of zero, socket(7)): what was not sent is discarded.
+    void reset() {
+        if (fd_ < 0) return;
+        const linger now{1, 0};
+        set(SOL_SOCKET, SO_LINGER, now);
+        close();
+    }
+
+    /// Binds to a local address and port; port 0 is chosen by the system, for outgoing connections as late as it can be.
+    Result<void> bind(const IpAddress& ip, std::uint16_t port) {
+#if defined(IP_BIND_ADDRESS_NO_PORT)
+        if (port == 0 && !listening_reuse_) set(IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1);
+#endif
+        // Everybody's IPv6 address stands for IPv4 too, whatever the system's habit. OpenBSD has it otherwise, and cannot be asked.
+        if (ip.family == Family::v6 && ip.is_unspecified()) set(IPPROTO_IPV6, IPV6_V6ONLY, 0);
+        detail::SocketAddress to(ip, port);
+        return result(::bind(fd_, to.get(), to.size()));
+    }
+    /// Lets a server listen again at once on a port whose old connections still linger (SO_REUSEADDR, socket(7)); before `bind`.
+    void reuse_address() {
+        listening_reuse_ = true;
+        set(SOL_SOCKET, SO_REUSEADDR, 1);
+    }
+    Result<void> listen(int backlog) { return result(::listen(fd_, backlog)); }
+    /// Starts to connect. `would_block`: under way; when it is writable, `take_error` has the outcome.
+    Result<void> connect(const IpAddress& ip, std::uint16_t port) {
+        detail::SocketAddress to(ip, port);
+        if (::connect(fd_, to.get(), to.size()) == 0) return {};
+        return errno == EINPROGRESS || errno == EINTR ? Error(Errc::would_block) : last_error();
+    }
+    /// Takes one waiting connection.
+    Result<Socket> accept() {
+        for (;;) {
+#if defined(__linux__)
+            const int fd = ::accept4(fd_, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+            if (fd >= 0) return Socket(fd, Made{});
+#else
+            const int fd = ::accept(fd_, nullptr, nullptr);
+            if (fd >= 0) return Socket(fd);
+#endif
+            if (errno != EINTR) return last_error();
+        }
+    }
+
+    /// Whether an error of `accept` means that descriptors or memory are out: the connection still waits (accept(2)).
+    static bool exhausted(Error error) {
+        for (int code : {EMFILE, ENFILE, ENOBUFS, ENOMEM})
+            if (error == Error::system(code)) return true;
+        return false;
+    }
+
+    /// Reads what is there; 0 is the end of the stream.
+    Result<std::size_t> receive(MutableBytes to) {
+        for (;;) {
+            const ssize_t n = ::recv(fd_, to.data(), to.size(), 0);
+            if (n >= 0) return static_cast<std::size_t>(n);
+            if (errno != EINTR) return last_error();
+        }
+    }
+    /// Writes the pieces in order in one system call; returns how many bytes the system took, at least one. At most 8 pieces count.
+    Result<std::size_t> send(std::span<const Bytes> pieces) {
+        if (pieces.size() == 1) return send(pieces[0]);
+        iovec vectors[8];
+        msghdr message{};
+        message.msg_iov = vectors;
+        for (Bytes piece : pieces.first(pieces.size() < 8 ? pieces.size() : 8))
+            vectors[message.msg_iovlen++] = {const_cast<std::byte*>(piece.data()), piece.size()};
+        for (;;) {
+            const ssize_t n = ::sendmsg(fd_, &message, MSG_NOSIGNAL);
+            if (n >= 0) return static_cast<std::size_t>(n);
+            if (errno != EINTR) return last_error();
+        }
+    }
+    Result<std::size_t> send(Bytes bytes) {
+        for (;;) {
+            const ssize_t n = ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+            if (n >= 0) return static_cast<std::size_t>(n);
+            if (errno != EINTR) return last_error();
+        }
+    }
+    /// Sends one datagram from a UDP socket, whole or not at all. `would_block`: the system has no room for it now.
+    Result<void> send_to(Bytes datagram, const IpAddress& ip, std::uint16_t port) {
+        detail::SocketAddress to(ip, port);
+        for (;;) {
+            if (::sendto(fd_, datagram.data(), datagram.size(), MSG_NOSIGNAL, to.get(), to.size()) >= 0) return {};
+            if (errno != EINTR) return last_error();
+        }
+    }
+    /// Takes one datagram, and says whom it is from; it may be empty. One that does not fit is `too_large`, and gone.
+    Result<std::size_t> receive_from(MutableBytes to, Endpoint& from) {
+        detail::SocketAddress sender;
+        iovec room{to.data(), to.size()};
+        msghdr message{};
+        message.msg_iov = &room;
+        message.msg_iovlen = 1;
+        for (;;) {
+            message.msg_name = sender.get();
+            message.msg_namelen = sizeof sender;
+            const ssize_t n = ::recvmsg(fd_, &message, 0);
+            if (n < 0 && errno == EINTR) continue;
+            if (n < 0) return last_error();
+            from = sender.endpoint();
+            if ((message.msg_flags & MSG_TRUNC) != 0) return Errc::too_large;
+            return static_cast<std::size_t>(n);
+        }
+    }
+    /// Ends the sending direction; the peer reads the end of the stream after everything that was sent.
+    Result<void> shutdown_send() { return result(::shutdown(fd_, SHUT_WR)); }
+
+    /// The pending error of the socket (SO_ERROR), which is thereby cleared; none is `Error{}`.
+    Error take_error() {
+        int error = 0;
+        socklen_t size = sizeof error;
+        if (::getsockopt(fd_, SOL_SOCKET, SO_ERROR, &error, &size) != 0) return Error::system(errno);
+        return error == 0 ? Error() : Error::system(error);
+    }
+    /// What it is, asked of the system; `none` for a descriptor that is no socket. Where the system does not tell who listens (macOS), that
+    /// is whoever has no peer.
+    SocketKind kind() const {
+        int type = 0, listening = 0;
+        socklen_t size = sizeof type;
+        if (::getsockopt(fd_, SOL_SOCKET, SO_TYPE, &type, &size) != 0) return SocketKind::none;
+        if (type == SOCK_DGRAM) return SocketKind::datagram;
+        size = sizeof listening;
+        if (::getsockopt(fd_, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) != 0) listening = connected() ? 0 : 1;
+        return listening != 0 ? SocketKind::listener : SocketKind::stream;
+    }
+    /// Whether it has a peer, of whatever family.
+    bool connected() const {
+        sockaddr_storage any;
+        socklen_t size = sizeof any;
+        return ::getpeername(fd_, reinterpret_cast<sockaddr*>(&any), &size) == 0;
+    }
+    Endpoint local_endpoint() const { return endpoint_of(::getsockname); }
+    Endpoint peer_endpoint() const { return endpoint_of(::getpeername); }
+
+    /// Sends small pieces at once (TCP_NODELAY): the library gathers by itself.
+    void no_delay() { set(IPPROTO_TCP, TCP_NODELAY, 1); }
+    /// Lets the kernel retransmit at least this often, where it can (Linux 6.15 and later: TCP_RTO_MAX_MS, 1 s to 120 s), so that a
+    /// connection kept in use finds a returned path soon.
+    void cap_retransmission(Duration at_least_every) {
+#if defined(__linux__)
+        set(IPPROTO_TCP, 44 /* TCP_RTO_MAX_MS */, static_cast<int>(at_least_every.milliseconds()));
+#else
+        static_cast<void>(at_least_every);
+#endif
+    }
+    /// Sends segments of at most `n` bytes, and asks the peer to (TCP_MAXSEG, RFC 9293 §3.7.1); before `connect`.
+    void limit_segments(int n) { set(IPPROTO_TCP, TCP_MAXSEG, n); }
+    /// Leaves by that interface, whatever the routes prefer; before `connect`. Linux: SO_BINDTOIFINDEX (5.1; without privilege since 5.7),
+    /// macOS: IP_BOUND_IF. `unsupported` on the BSDs.
+    Result<void> leave_by(std::uint32_t interface_index, Family family) {
+        const int index = static_cast<int>(interface_index);
+#if defined(__linux__)
+        static_cast<void>(family);
+        return result(::setsockopt(fd_, SOL_SOCKET, 62 /* SO_BINDTOIFINDEX */, &index, sizeof index));
+#elif defined(__APPLE__)
+        return family == Family::v4 ? result(::setsockopt(fd_, IPPROTO_IP, 25 /* IP_BOUND_IF */, &index, sizeof index))
+                                    : result(::setsockopt(fd_, IPPROTO_IPV6, 125 /* IPV6_BOUND_IF */, &index, sizeof index));
+#else
+        static_cast<void>(index), static_cast<void>(family);
+        return Errc::unsupported;
+#endif
+    }
+    PathInfo path_info() const;
+
+private:
+    struct Made {};
+    Socket(Handle fd, Made) : fd_(fd) {}
+    void prepare() {
+        if (const int flags = ::fcntl(fd_, F_GETFL); (flags & O_NONBLOCK) == 0) ::fcntl(fd_, F_SETFL, flags | O_NONBLOCK);
+#if defined(SO_NOSIGPIPE) && defined(__APPLE__)
+        set(SOL_SOCKET, SO_NOSIGPIPE, 1);  // where MSG_NOSIGNAL is newer than the system may be
+#endif
+    }
+
+    static Result<Socket> open(Family family, int type) {
+        if (family == Family::none) return Errc::invalid_argument;
+        const int domain = family == Family::v4 ? AF_INET : AF_INET6;
+#if defined(__linux__)
+        const int fd = ::socket(domain, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        if (fd < 0) return last_error();
+        return Socket(fd, Made{});
+#else
+        const int fd = ::socket(domain, type, 0);
+        if (fd < 0) return last_error();
+        return Socket(fd);
+#endif
+    }
+    static Error last_error() { return errno == EAGAIN || errno == EWOULDBLOCK ? Error(Errc::would_block) : Error::system(errno); }
+    static Result<void> result(int returned) {
+        if (returned != 0) return last_error();
+        return {};
+    }
+    template <class T>
+    void set(int level, int option, const T& value) {
+        ::setsockopt(fd_, level, option, &value, sizeof value);
+    }
+    Endpoint endpoint_of(int (*get)(int, sockaddr*, socklen_t*)) const {
+        detail::SocketAddress from;
+        socklen_t size = sizeof from;
+        if (get(fd_, from.get(), &size) != 0) return {};
+        return from.endpoint();
+    }
+
+    Handle fd_ = -1;
+    bool listening_reuse_ = false;
+};
+
+#if !defined(__linux__)
+inline PathInfo Socket::path_info() const { return {}; }
+#endif
+
+}  // namespace rejoin::inline v0_1
+#endif
+
+#if defined(__linux__)
+
+namespace rejoin::inline v0_1 {
+
+inline PathInfo Socket::path_info() const {
+    struct {  // the first part of tcp_info in linux/tcp.h; each C library's own declaration ends elsewhere
+        std::uint8_t state, ca_state, retransmits, probes, backoff, options, window_scales, limits;
+        std::uint32_t rto, ato, snd_mss, rcv_mss, unacked, sacked, lost, retrans, fackets;
+        std::uint32_t last_data_sent, last_ack_sent, last_data_recv, last_ack_recv;
+        std::uint32_t pmtu, rcv_ssthresh, rtt, rttvar, snd_ssthresh, snd_cwnd, advmss, reordering, rcv_rtt, rcv_space, total_retrans;
+        std::uint64_t pacing_rate, max_pacing_rate, bytes_acked, bytes_received;
+        std::uint32_t segs_out, segs_in;
+    } info{};
+    static_assert(sizeof info == 144);
+    socklen_t size = sizeof info;
+    if (::getsockopt(fd_, IPPROTO_TCP, TCP_INFO, &info, &size) != 0) return {};
+    PathInfo path;
+    path.known = true;
+    path.in_flight = info.unacked;
+    path.probes = info.probes;
+    path.retransmits = info.retransmits;
+    path.segments_sent = info.segs_out;
+    path.segments_resent = info.total_retrans;
+    path.since_ack = Duration::milliseconds(info.last_ack_recv);
+    return path;
+}
+
+}  // namespace rejoin::inline v0_1
+#endif
+
+#include <utility>
+
+#if defined(_WIN32)
+
+namespace rejoin::inline v0_1 {
+
+/// A socket: owned, move-only, non-blocking, not inherited by child processes. Errors are the system's own codes (WSAGetLastError), but for
+/// "it would have to wait", which is `would_block`.
+class Socket {
+public:
+    using Handle = SOCKET;
+
+    Socket() = default;
+    /// Takes a socket over and makes it non-blocking and not inheritable.
+    explicit Socket(Handle fd) : fd_(fd) {
+        if (fd == INVALID_SOCKET) return;
+        u_long on = 1;
+        ::ioctlsocket(fd, static_cast<long>(FIONBIO), &on);
+        ::SetHandleInformation(reinterpret_cast<HANDLE>(fd), HANDLE_FLAG_INHERIT, 0);
+    }
+    Socket(Socket&& other) noexcept : fd_(std::exchange(other.fd_, INVALID_SOCKET)) {}
+    Socket& operator=(Socket&& other) noexcept {
+        std::swap(fd_, other.fd_);
+        return *this;
+    }
+    ~Socket() { close(); }
+
+    static Result<Socket> tcp(Family family) { return open(family, SOCK_STREAM); }
+    /// An ICMP error that an earlier datagram met with does not come back from a later call (SIO_UDP_CONNRESET and SIO_UDP_NETRESET are
+    /// off).
+    static Result<Socket> udp(Family family) {
+        auto made = open(family, SOCK_DGRAM);
+        if (!made) return made;
+        for (DWORD report : {0x9800000Cu /* SIO_UDP_CONNRESET */, 0x9800000Fu /* SIO_UDP_NETRESET */}) {
+            BOOL off = FALSE;
+            DWORD size = 0;
+            ::WSAIoctl(made->fd_, report, &off, sizeof off, nullptr, 0, &size, nullptr, nullptr);
+        }
+        return made;
+    }
+
+    explicit operator bool() const { return fd_ != INVALID_SOCKET; }
+    Handle fd() const { return fd_; }
+    /// Gives the socket to the caller, who closes it.
+    Handle release() { return std::exchange(fd_, INVALID_SOCKET); }
+    void close() {
+        if (fd_ != INVALID_SOCKET) ::closesocket(std::exchange(fd_, INVALID_SOCKET));
+    }
+    /// Closes with a reset instead of an orderly end (SO_LINGER of zero): what was not sent is discarded.
+    void reset() {
+        if (fd_ == INVALID_SOCKET) return;
+        set(SOL_SOCKET, SO_LINGER, linger{1, 0});
+        close();
+    }
+
+    /// Binds to a local address and port; port 0 is chosen by the system.
+    Result<void> bind(const IpAddress& ip, std::uint16_t port) {
+        // Everybody's IPv6 address stands for IPv4 too, as elsewhere.
+        if (ip.family == Family::v6 && ip.is_unspecified()) set(IPPROTO_IPV6, IPV6_V6ONLY, DWORD{0});
+        const detail::SocketAddress to(ip, port);
+        return result(::bind(fd_, to.get(), to.size()));
+    }
+    /// For a server: nobody else may bind to its port (SO_EXCLUSIVEADDRUSE); before `bind`. Connections that linger do not keep a port from
+    /// being bound here; what SO_REUSEADDR does here is to let any program take it away.
+    void reuse_address() { set(SOL_SOCKET, SO_EXCLUSIVEADDRUSE, BOOL{TRUE}); }
+    /// A backlog of more than 200 has to be asked for as a hint, the number negated, or counts as 200.
+    Result<void> listen(int backlog) { return result(::listen(fd_, backlog > 200 ? -backlog : backlog)); }
+    /// Starts to connect. `would_block`: under way; when it is writable, `take_error` has the outcome.
+    Result<void> connect(const IpAddress& ip, std::uint16_t port) {
+        const detail::SocketAddress to(ip, port);
+        return result(::connect(fd_, to.get(), to.size()));
+    }
+    /// Takes one waiting connection.
+    Result<Socket> accept() {
+        const Handle fd = ::accept(fd_, nullptr, nullptr);
+        if (fd == INVALID_SOCKET) return detail::winsock_error();
+        return Socket(fd);
+    }
+    /// Whether an error of `accept` means that descriptors or memory are out: the connection still waits.
+    static bool exhausted(Error error) { return error == Error::system(WSAEMFILE) || error == Error::system(WSAENOBUFS); }
+
+    /// Reads what is there; 0 is the end of the stream.
+    Result<std::size_t> receive(MutableBytes to) {
+        const int n = ::recv(fd_, reinterpret_cast<char*>(to.data()), length(to.size()), 0);
+        if (n >= 0) return static_cast<std::size_t>(n);
+        return detail::winsock_error();
+    }
+    /// Writes the pieces in order in one system call; returns how many bytes the system took, at least one. At most 8 pieces count.
+    Result<std::size_t> send(std::span<const Bytes> pieces) {
+        WSABUF buffers[8];
+        DWORD count = 0;
+        for (Bytes piece : pieces.first(pieces.size() < 8 ? pieces.size() : 8))
+            buffers[count++] = {static_cast<ULONG>(length(piece.size())), const_cast<CHAR*>(reinterpret_cast<const CHAR*>(piece.data()))};
+        DWORD sent = 0;
+        if (::WSASend(fd_, buffers, count, &sent, 0, nullptr, nullptr) != 0) return detail::winsock_error();
+        return sent;
+    }
+    Result<std::size_t> send(Bytes bytes) { return send({&bytes, 1}); }
+    /// Sends one datagram from a UDP socket, whole or not at all. `would_block`: the system has no room for it now.
+    Result<void> send_to(Bytes datagram, const IpAddress& ip, std::uint16_t port) {
+        const detail::SocketAddress to(ip, port);
+        const int n = ::sendto(fd_, reinterpret_cast<const char*>(datagram.data()), length(datagram.size()), 0, to.get(), to.size());
+        return result(n >= 0 ? 0 : n);
+    }
+    /// Takes one datagram, and says whom it is from; it may be empty. One that does not fit is `too_large`, and gone.
+    Result<std::size_t> receive_from(MutableBytes to, Endpoint& from) {
+        detail::SocketAddress sender;
+        int size = sizeof sender;
+        const int n = ::recvfrom(fd_, reinterpret_cast<char*>(to.data()), length(to.size()), 0, sender.get(), &size);
+        if (n < 0 && ::WSAGetLastError() != WSAEMSGSIZE) return detail::winsock_error();
+        from = sender.endpoint();
+        if (n < 0) return Errc::too_large;
+        return static_cast<std::size_t>(n);
+    }
+    /// Ends the sending direction; the peer reads the end of the stream after everything that was sent.
+    Result<void> shutdown_send() { return result(::shutdown(fd_, SD_SEND)); }
+
+    /// The pending error of the socket (SO_ERROR), which is thereby cleared; none is `Error{}`.
+    Error take_error() {
+        int error = 0;
+        int size = sizeof error;
+        if (::getsockopt(fd_, SOL_SOCKET, SO_ERROR, reinterpret_cast<char*>(&error), &size) != 0) return detail::winsock_error();
+        return error == 0 ? Error() : Error::system(error);
+    }
+    /// What it is, asked of the system; `none` for what is no socket.
+    SocketKind kind() const {
+        int type = 0, size = sizeof type;
+        if (::getsockopt(fd_, SOL_SOCKET, SO_TYPE, reinterpret_cast<char*>(&type), &size) != 0) return SocketKind::none;
+        if (type == SOCK_DGRAM) return SocketKind::datagram;
+        BOOL listening = FALSE;
+        size = sizeof listening;
+        if (::getsockopt(fd_, SOL_SOCKET, SO_ACCEPTCONN, reinterpret_cast<char*>(&listening), &size) != 0) listening = !connected();
+        return listening ? SocketKind::listener : SocketKind::stream;
+    }
+    /// Whether it has a peer.
+    bool connected() const { return peer_endpoint().valid(); }
+    Endpoint local_endpoint() const { return endpoint_of(::getsockname); }
+    Endpoint peer_endpoint() const { return endpoint_of(::getpeername); }
+
+    /// Sends small pieces at once (TCP_NODELAY): the library gathers by itself.
+    void no_delay() { set(IPPROTO_TCP, TCP_NODELAY, BOOL{TRUE}); }
+    /// Windows has no bound on the time between retransmissions.
+    void cap_retransmission(Duration) {}
+    /// Windows lets nobody choose.
+    void limit_segments(int) {}
+    /// Leaves by that interface, whatever the routes prefer (IP_UNICAST_IF, in network order; IPV6_UNICAST_IF); before `connect`.
+    Result<void> leave_by(std::uint32_t interface_index, Family family) {
+        constexpr int unicast_if = 31;
+        const DWORD index = family == Family::v4 ? htonl(interface_index) : interface_index;
+        return result(::setsockopt(fd_, family == Family::v4 ? static_cast<int>(IPPROTO_IP) : static_cast<int>(IPPROTO_IPV6), unicast_if,
+                                   reinterpret_cast<const char*>(&index), sizeof index));
+    }
+    /// From SIO_TCP_INFO (Windows 10 1703 and later). The system does not say when it last heard from the peer, nor what becomes of its
+    /// probes of a closed window: so nothing is known while the window is closed.
+    PathInfo path_info() const {
+        struct {  // TCP_INFO_v0
+            std::uint32_t state, mss;
+            std::uint64_t connection_time_ms;
+            std::uint8_t timestamps;
+            std::uint32_t rtt_us, min_rtt_us, bytes_in_flight, congestion_window, send_window, receive_window, receive_buffer;
+            std::uint64_t bytes_out, bytes_in;
+            std::uint32_t reordered, retransmitted, fast_retransmits, duplicate_acks, timeout_episodes;
+            std::uint8_t syn_retransmits;
+        } info;
+        DWORD version = 0, size = 0;
+        PathInfo path;
+        if (::WSAIoctl(fd_, 0xD8000027u /* SIO_TCP_INFO */, &version, sizeof version, &info, sizeof info, &size, nullptr, nullptr) != 0 ||
+            size < sizeof info || info.mss == 0)
+            return path;
+        path.known = info.send_window > 0;
+        path.in_flight = (info.bytes_in_flight + info.mss - 1) / info.mss;
+        path.since_ack = Duration::unlimited();
+        return path;
+    }
+
+private:
+    static int length(std::size_t n) { return n > INT32_MAX ? INT32_MAX : static_cast<int>(n); }
+    static Result<Socket> open(Family family, int type) {
+        if (family == Family::none) return Errc::invalid_argument;
+        if (const Error error = detail::start_winsock()) return error;
+        const Handle fd =
+            ::WSASocketW(family == Family::v4 ? AF_INET : AF_INET6, type, 0, nullptr, 0, WSA_FLAG_OVERLAPPED | detail::no_handle_inherit);
+        if (fd == INVALID_SOCKET) return detail::winsock_error();
+        return Socket(fd);
+    }
+    static Result<void> result(int returned) {
+        if (returned != 0) return detail::winsock_error();
+        return {};
+    }
+    template <class T>
+    void set(int level, int option, const T& value) {
+        ::setsockopt(fd_, level, option, reinterpret_cast<const char*>(&value), sizeof value);
+    }
+    Endpoint endpoint_of(int(WSAAPI* get)(SOCKET, sockaddr*, int*)) const {
+        detail::SocketAddress from;
+        int size = sizeof from;
+        if (get(fd_, from.get(), &size) != 0) return {};
+        return from.endpoint();
+    }
+
+    Handle fd_ = INVALID_SOCKET;
+};
+
+}  // namespace rejoin::inline v0_1
+#endif
+
+namespace rejoin::inline v0_1 {
+
+/// Who is at the other end of a Unix socket: as whom it ran when it connected, listened, or made the pair (SO_PEERCRED, getpeereid(3)).
+struct PeerCredentials {
+    std::uint32_t user = UINT32_MAX;
+    std::uint32_t group = UINT32_MAX;
+    std::int32_t process = 0;  ///< 0 where the system does not say
+};
+
+/// What one read of a Unix socket brought.
+struct UnixReceived {
+    std::size_t bytes = 0;    ///< 0: the end
+    bool descriptor = false;  ///< with a descriptor on one of them
+    Socket socket;            ///< which this is, where it is a socket; any other is closed
+};
+
+}  // namespace rejoin::inline v0_1
+
+// `UnixSocket`, with one face on every system.
+
+#if !defined(_WIN32)
+#include <stddef.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+namespace rejoin::inline v0_1 {
+
+/// Unix domain stream sockets, unix(7), and the descriptors that travel over them. Every socket is a `Socket`: non-blocking and
+/// close-on-exec.
+class UnixSocket {
+public:
+    static constexpr bool passes_descriptors = true;
+
+    /// Two sockets that are connected with each other.
+    static Result<void> pair(Socket& one, Socket& other) {
+        int fds[2];
+        if (::socketpair(AF_UNIX, type, 0, fds) != 0) return Error::system(errno);
+        one = Socket(fds[0]);
+        other = Socket(fds[1]);
+        return {};
+    }
+    /// Connects to `path`; where the first character is `@` and the system is Linux, to that abstract name. Never waits: the system's
+    /// error, ECONNREFUSED where nobody listens, `would_block` where those who do have too many waiting.
+    static Result<Socket> connect(TextView path) {
+        Address address;
+        if (!address.set(path)) return Errc::invalid_argument;
+        auto made = open();
+        if (made && ::connect(made->fd(), address.get(), address.size) != 0)
+            return errno == EAGAIN ? Error(Errc::would_block) : Error::system(errno);
+        return made;
+    }
+    /// Listens at `path`, as `connect` has it. The folder of a path has to belong to this user, and nobody else may enter it, or anybody
+    /// could put a socket of their own there: else EPERM. A socket left there by a process that is gone is replaced; EADDRINUSE where
+    /// somebody listens. An abstract name has no such protection: look at the credentials of who connects.
+    static Result<Socket> listen(TextView path, int backlog) {
+        Address address;
+        if (!address.set(path)) return Errc::invalid_argument;
+        if (!address.abstract())
+            if (auto ours = folder_is_ours(address); !ours) return ours.error();
+        auto made = open();
+        if (!made) return made;
+        int bound = ::bind(made->fd(), address.get(), address.size);
+        if (bound != 0 && errno == EADDRINUSE && !address.abstract()) {
+            if (auto other = connect(path); other || other.error() != Error::system(ECONNREFUSED)) return Error::system(EADDRINUSE);
+            ::unlink(address.name.sun_path);
+            bound = ::bind(made->fd(), address.get(), address.size);
+        }
+        if (bound != 0) return Error::system(errno);
+        if (auto listening = made->listen(backlog); !listening) return listening.error();
+        return made;
+    }
+    /// Who is at the other end.
+    static Result<PeerCredentials> peer_credentials(const Socket& socket) {
+        PeerCredentials peer;
+#if defined(__linux__)
+        struct {
+            pid_t pid;
+            uid_t uid;
+            gid_t gid;
+        } of{};  // ucred, which glibc shows only to _GNU_SOURCE
+        socklen_t size = sizeof of;
+        if (::getsockopt(socket.fd(), SOL_SOCKET, SO_PEERCRED, &of, &size) != 0) return Error::system(errno);
+        peer = {of.uid, of.gid, of.pid};
+#else
+        uid_t user = 0;
+        gid_t group = 0;
+        if (::getpeereid(socket.fd(), &user, &group) != 0) return Error::system(errno);
+        peer.user = user;
+        peer.group = group;
+#endif
+        return peer;
+    }
+    /// Whether that is the same user as this process.
+    static bool trusted(const PeerCredentials& peer) { return peer.user == ::geteuid(); }
+    /// Whether an error says that nobody is at the other end any more.
+    static bool gone(Error error) { return error == Error::system(EPIPE) || error == Error::system(ECONNRESET); }
+    /// Refuses descriptors: a peer that sends one gets EPERM. Linux 6.16 and later (SO_PASSRIGHTS); false elsewhere.
+    static bool refuse_descriptors(const Socket& socket) {
+#if defined(__linux__)
+        const int no = 0;
+        return ::setsockopt(socket.fd(), SOL_SOCKET, 83 /* SO_PASSRIGHTS */, &no, sizeof no) == 0;
+#else
+        static_cast<void>(socket);
+        return false;
+#endif
+    }
+
+    /// Sends bytes, at least one, and on the first of them the socket `with`, unless null: it stays the sender's as well. How many of them
+    /// were taken: where any was, the socket went too.
+    static Result<std::size_t> send(const Socket& socket, Bytes bytes, const Socket* with = nullptr) {
+        iovec piece{const_cast<std::byte*>(bytes.data()), bytes.size()};
+        msghdr message{};
+        message.msg_iov = &piece;
+        message.msg_iovlen = 1;
+        alignas(cmsghdr) unsigned char control[CMSG_SPACE(sizeof(int))] = {};
+        if (with != nullptr) {
+            const int descriptor = with->fd();
+            message.msg_control = control;
+            message.msg_controllen = sizeof control;
+            cmsghdr* const header = CMSG_FIRSTHDR(&message);
+            header->cmsg_level = SOL_SOCKET;
+            header->cmsg_type = SCM_RIGHTS;
+            header->cmsg_len = CMSG_LEN(sizeof(int));
+            std::memcpy(CMSG_DATA(header), &descriptor, sizeof descriptor);
+        }
+        for (;;) {
+            const ssize_t n = ::sendmsg(socket.fd(), &message, MSG_NOSIGNAL);
+            if (n >= 0) return static_cast<std::size_t>(n);
+            if (errno == EAGAIN || errno == EWOULDBLOCK) return Errc::would_block;
+            if (errno != EINTR) return Error::system(errno);
+        }
+    }
+    /// Reads bytes, and with them at most one descriptor. `malformed`, and all of them are closed, when more came than one.
+    static Result<UnixReceived> receive(const Socket& socket, MutableBytes to) {
+        int descriptor = -1;
+        iovec room{to.data(), to.size()};
+        msghdr message{};
+        message.msg_iov = &room;
+        message.msg_iovlen = 1;
+        // Room for as many as a message may have, so that each can be closed: on macOS, and under QEMU, what is cut off stays open.
+        alignas(cmsghdr) unsigned char control[CMSG_SPACE(512 * sizeof(int))];
+        ssize_t n = 0;
+        do {
+            message.msg_control = control;
+            message.msg_controllen = sizeof control;
+            n = ::recvmsg(socket.fd(), &message, receive_flags);
+        } while (n < 0 && errno == EINTR);
+        if (n < 0) return errno == EAGAIN || errno == EWOULDBLOCK ? Error(Errc::would_block) : Error::system(errno);
+        bool more = (message.msg_flags & MSG_CTRUNC) != 0;
+        // Walked by hand: CMSG_NXTHDR does not compile without warnings everywhere, and macOS lets a length say more than there is.
+        constexpr auto start = static_cast<std::size_t>(CMSG_LEN(0));
+        const auto filled = static_cast<std::size_t>(message.msg_controllen);
+        for (std::size_t at = 0; at + start <= filled;) {
+            cmsghdr header;
+            std::memcpy(&header, control + at, sizeof header);
+            const auto size = static_cast<std::size_t>(header.cmsg_len);
+            if (size < start) break;
+            const std::size_t end = size < filled - at ? at + size : filled;
+            const bool descriptors = header.cmsg_level == SOL_SOCKET && header.cmsg_type == SCM_RIGHTS;
+            for (std::size_t i = at + start; descriptors && i + sizeof(int) <= end; i += sizeof(int)) {
+                int fd = -1;
+                std::memcpy(&fd, control + i, sizeof fd);
+#if !defined(MSG_CMSG_CLOEXEC)
+                ::fcntl(fd, F_SETFD, FD_CLOEXEC);
+#endif
+                more = more || descriptor >= 0;
+                if (more)
+                    ::close(fd);
+                else
+                    descriptor = fd;
+            }
+            at += static_cast<std::size_t>(CMSG_SPACE(size - start));
+        }
+        UnixReceived received{static_cast<std::size_t>(n), descriptor >= 0, {}};
+        struct stat is {};
+        if (descriptor >= 0 && !more && ::fstat(descriptor, &is) == 0 && S_ISSOCK(is.st_mode))
+            received.socket = Socket::received(descriptor);
+        else if (descriptor >= 0)
+            ::close(descriptor);
+        if (more) return Errc::malformed;
+        return received;
+    }
+
+private:
+#if defined(__linux__)
+    static constexpr int type = SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK;
+#else
+    static constexpr int type = SOCK_STREAM;
+#endif
+#if defined(MSG_CMSG_CLOEXEC)
+    static constexpr int receive_flags = MSG_CMSG_CLOEXEC;
+#else
+    static constexpr int receive_flags = 0;
+#endif
+
+    struct Address {
+        sockaddr_un name{};
+        socklen_t size = 0;
+
+        bool set(TextView path) {
+            if (path.size() == 0 || path.size() >= sizeof name.sun_path) return false;
+            for (char c : path)
+                if (c == 0) return false;
+            name.sun_family = AF_UNIX;
+            std::memcpy(name.sun_path, path.data(), path.size());
+            size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + path.size() + (abstract() ? 0 : 1));
+#if defined(__linux__)
+            if (abstract()) name.sun_path[0] = 0;
+#endif
+            return true;
+        }
+        bool abstract() const {
+#if defined(__linux__)
+            return name.sun_path[0] == '@' || name.sun_path[0] == 0;
+#else
+            return false;
+#endif
+        }
+        const sockaddr* get() const { return reinterpret_cast<const sockaddr*>(&name); }
+    };
+    static Result<Socket> open() {
+        const int fd = ::socket(AF_UNIX, type, 0);
+        if (fd < 0) return Error::system(errno);
+        return Socket(fd);
+    }
+    static Result<void> folder_is_ours(const Address& address) {
+        Address folder = address;
+        std::size_t slash = 0;
+        for (std::size_t i = 0; address.name.sun_path[i] != 0; ++i)
+            if (address.name.sun_path[i] == '/') slash = i;
+        if (slash == 0 && address.name.sun_path[0] != '/')
+            std::memcpy(folder.name.sun_path, ".", 2);
+        else
+            folder.name.sun_path[slash == 0 ? 1 : slash] = 0;
+        struct stat is {};
+        if (::stat(folder.name.sun_path, &is) != 0) return Error::system(errno);
+        if (!S_ISDIR(is.st_mode) || is.st_uid != ::geteuid() || (is.st_mode & 077) != 0) return Error::system(EPERM);
+        return {};
+    }
+};
+
+}  // namespace rejoin::inline v0_1
+#endif
+
+#if defined(_WIN32)
+
+namespace rejoin::inline v0_1 {
+
+/// Windows passes no descriptors over Unix sockets: nothing that has to do so can be started there, and says so when it is compiled.
+class UnixSocket {
+public:
+    static constexpr bool passes_descriptors = false;
+    static Result<void> pair(Socket&, Socket&) { return Errc::unsupported; }
+    static Result<PeerCredentials> peer_credentials(const Socket&) { return Errc::unsupported; }
+    static bool trusted(const PeerCredentials&) { return false; }
+    static bool refuse_descriptors(const Socket&) { return false; }
+    static Result<std::size_t> send(const Socket&, Bytes, const Socket* = nullptr) { return Errc::unsupported; }
+    static Result<UnixReceived> receive(const Socket&, MutableBytes) { return Errc::unsupported; }
+    static bool gone(Error) { return true; }
+};
+
+}  // namespace rejoin::inline v0_1
+#endif
+
+namespace rejoin::inline v0_1::handoff {
+
+/// A plain stream socket for a program that does not speak the session protocol, or cannot go on after a break: whatever goes over it goes
+/// over `pipe`, which stays here and rejoins. `local` is an idle pipe over one plain connection, such as `Pipe<NoEvents, Tcp, FailFast>`,
+/// which carries the bytes between the two, with back-pressure and half-close (`Pipe::link`); both pipes live as long as the conversation.
+/// The caller owns the socket, and gives it away, as by `start_program`. It refuses descriptors where the system can. Errors of
+/// `UnixSocket::pair`, `Pipe::adopt` and `Pipe::link`.
+template <class Local, class P>
+Result<Socket> plain_end(Local& local, P& pipe) {
+    static_assert(UnixSocket::passes_descriptors, "this system cannot give a socket to another program that way");
+    Socket ours, theirs;
+    if (auto made = UnixSocket::pair(ours, theirs); !made) return made.error();
+    static_cast<void>(UnixSocket::refuse_descriptors(ours) && UnixSocket::refuse_descriptors(theirs));
+    if (auto adopted = local.adopt(std::move(ours)); !adopted) return adopted.error();
+    if (auto linked = local.link(pipe); !linked) {
+        local.abort();
+        return linked.error();
+    }
+    return theirs;
+}
+
+}  // namespace rejoin::inline v0_1::handoff
+
+#include <cstddef>
+#include <new>
+#include <type_traits>
+#include <utility>
+
+namespace rejoin::inline v0_1 {
+
+template <class Signature>
+class Function;
+
+/// A move-only callable. What it captures lives inside while it fits into three pointers, else on the heap; empty (made from nothing
+/// or from a null function pointer), it is false and must not be called.
+template <class R, class... Args>
+class Function<R(Args...)> {
+public:
+    Function() = default;
+
+    template <class F>
+    requires(!std::is_same_v<std::remove_cvref_t<F>, Function> && std::is_invocable_r_v<R, std::remove_cvref_t<F>&, Args...>)
+        Function(F&& f) {
+        using Stored = std::decay_t<F>;
+        if constexpr (std::is_pointer_v<std::remove_cvref_t<F>>)
+            if (f == nullptr) return;
+        if constexpr (sizeof(Stored) <= sizeof storage_ && alignof(Stored) <= alignof(void*) &&
+                      std::is_nothrow_move_constructible_v<Stored>) {
+            ::new (static_cast<void*>(storage_)) Stored(std::forward<F>(f));
+            call_ = [](Function& self, Args... args) -> R {
+                return static_cast<R>((*static_cast<Stored*>(self.inside()))(std::forward<Args>(args)...));
+            };
+            if constexpr (!std::is_trivially_copyable_v<Stored>)
+                manage_ = [](Function& self, Function* to) {
+                    auto& stored = *static_cast<Stored*>(self.inside());
+                    if (to != nullptr) ::new (to->inside()) Stored(std::move(stored));
+                    stored.~Stored();
+                };
+        } else {
+            auto* stored = new (std::nothrow) Stored(std::forward<F>(f));
+            if (stored == nullptr) return;  // stays empty, as its owner can see
+            ::new (static_cast<void*>(storage_)) Stored*(stored);
+            call_ = [](Function& self, Args... args) -> R {
+                return static_cast<R>((**static_cast<Stored**>(self.inside()))(std::forward<Args>(args)...));
+            };
+            manage_ = [](Function& self, Function* to) {
+                auto* held = *static_cast<Stored**>(self.inside());
+                if (to != nullptr)
+                    ::new (to->inside()) Stored*(held);
+                else
+                    delete held;
+            };
+        }
+    }
+
+    Function(Function&& other) noexcept { take(other); }
+    Function& operator=(Function&& other) noexcept {
+        if (this != &other) {
+            reset();
+            take(other);
+        }
+        return *this;
+    }
+    ~Function() { reset(); }
+
+    explicit operator bool() const { return call_ != nullptr; }
+    R operator()(Args... args) { return call_(*this, std::forward<Args>(args)...); }
+
+private:
+    void* inside() { return storage_; }
+    void reset() {
+        if (manage_ != nullptr) manage_(*this, nullptr);
+        call_ = nullptr;
+        manage_ = nullptr;
+    }
+    void take(Function& other) {
+        call_ = std::exchange(other.call_, nullptr);
+        manage_ = std::exchange(other.manage_, nullptr);
+        if (manage_ != nullptr)
+            manage_(other, this);
+        else
+            __builtin_memcpy(storage_, other.storage_, sizeof storage_);
+    }
+
+    R (*call_)(Function&, Args...) = nullptr;
+    void (*manage_)(Function&, Function*) = nullptr;  // moves to the other, or destroys; null where copying the bytes is enough
+    alignas(void*) std::byte storage_[3 * sizeof(void*)] = {};
+};
+
+template <class Signature>
+class Delegate;
+
+/// A member function and the object to call it on: two pointers, copyable, owns nothing.
+template <class... Args>
+class Delegate<void(Args...)> {
+public:
+    constexpr Delegate() = default;
+
+    /// `Delegate<void(int)>::to<&Thing::changed>(thing)`
+    template <auto Member, class T>
+    static Delegate to(T* object) {
+        Delegate d;
+        d.object_ = object;
+        d.call_ = [](void* self, Args... args) { (static_cast<T*>(self)->*Member)(std::forward<Args>(args)...); };
+        return d;
+    }
+
+    explicit operator bool() const { return call_ != nullptr; }
+    void operator()(Args... args) const { call_(object_, std::forward<Args>(args)...); }
+
+private:
+    void* object_ = nullptr;
+    void (*call_)(void*, Args...) = nullptr;
+};
+
+}  // namespace rejoin::inline v0_1
+
+namespace rejoin::inline v0_1 {
+
+/// A place in one intrusive list. Leaves the list when destroyed. The address is the identity: neither copied nor moved.
+class ListNode {
+public:
+    ListNode() = default;
+    ListNode(const ListNode&) = delete;
+    ~ListNode() { unlink(); }
+
+    bool linked() const { return next_ != nullptr; }
+    void unlink() {
+        if (next_ == nullptr) return;
+        previous_->next_ = next_;
+        next_->previous_ = previous_;
+        previous_ = next_ = nullptr;
+    }
+
+protected:
+    friend class List;
+    void link_before(ListNode& at) {
+        previous_ = at.previous_;
+        next_ = &at;
+        previous_->next_ = this;
+        at.previous_ = this;
+    }
+    ListNode* previous_ = nullptr;
+    ListNode* next_ = nullptr;
+};
+
+/// A doubly linked list of `ListNode`s that it does not own; adding and removing cost a few stores and no memory.
+class List {
+public:
+    List() { head_.previous_ = head_.next_ = &head_; }
+    ~List() {
+        while (ListNode* node = front()) node->unlink();
+        head_.next_ = head_.previous_ = nullptr;
+    }
+
+    bool empty() const { return head_.next_ == &head_; }
+    ListNode* front() { return empty() ? nullptr : head_.next_; }
+    /// The one behind `node`, which is in this list; null for the last.
+    ListNode* next(ListNode& node) { return node.next_ == &head_ ? nullptr : node.next_; }
+    /// Adds at the end; a node that stands in a list already stays where it is.
+    void push(ListNode& node) {
+        if (!node.linked()) node.link_before(head_);
+    }
+    /// Takes over every node of `other`, which is then empty; only for an empty list.
+    void take(List& other) {
+        if (other.empty()) return;
+        head_.next_ = other.head_.next_;
+        head_.previous_ = other.head_.previous_;
+        head_.next_->previous_ = head_.previous_->next_ = &head_;
+        other.head_.previous_ = other.head_.next_ = &other.head_;
+    }
+    /// Calls `f(node)` for each node that is in the list now. `f` may unlink or destroy any node, and add some, which are left for the
+    /// next time.
+    template <class F>
+    void for_each(F f) {
+        List round;
+        round.take(*this);
+        while (ListNode* node = round.front()) {
+            node->unlink();
+            push(*node);
+            f(*node);
+        }
+    }
+
+private:
+    ListNode head_;
+};
+
+}  // namespace rejoin::inline v0_1
+
+#include <cstddef>
+#include <cstdint>
+#include <new>
+#include <type_traits>
+#include <utility>
+
+namespace rejoin::inline v0_1 {
+
+/// A growing array that never throws: where memory runs out, `push` says so and nothing has changed. Move-only; `copy_from` copies.
+template <class T>
+class Array {
+public:
+    Array() = default;
+    Array(Array&& other) noexcept
+        : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)), capacity_(std::exchange(other.capacity_, 0)) {}
+    Array& operator=(Array&& other) noexcept {
+        std::swap(data_, other.data_);
+        std::swap(size_, other.size_);
+        std::swap(capacity_, other.capacity_);
+        return *this;
+    }
+    ~Array() { reset(); }
+
+    T* begin() { return data_; }
+    T* end() { return data_ + size_; }
+    const T* begin() const { return data_; }
+    const T* end() const { return data_ + size_; }
+    T* data() { return data_; }
+    const T* data() const { return data_; }
+    std::size_t size() const { return size_; }
+    bool empty() const { return size_ == 0; }
+    T& operator[](std::size_t i) { return data_[i]; }
+    const T& operator[](std::size_t i) const { return data_[i]; }
+    T& back() { return data_[size_ - 1]; }
+
+    /// Room for `n` elements in all; false when memory is out.
+    bool reserve(std::size_t n) {
+        if (n <= capacity_) return true;
+        if (n > UINT32_MAX || n > SIZE_MAX / 2 / sizeof(T)) return false;
+        T* grown = static_cast<T*>(::operator new(n * sizeof(T), std::nothrow));
+        if (grown == nullptr) return false;
+        for (std::size_t i = 0; i < size_; ++i) {
+            ::new (static_cast<void*>(grown + i)) T(std::move(data_[i]));
+            data_[i].~T();
+        }
+        ::operator delete(data_);
+        data_ = grown;
+        capacity_ = static_cast<std::uint32_t>(n);
+        return true;
+    }
+
+    /// Adds at the end; false when memory is out.
+    bool push(T value) {
+        if (size_ == capacity_ && !reserve(capacity_ == 0 ? 4 : std::size_t{capacity_} * 2)) return false;
+        ::new (static_cast<void*>(data_ + size_)) T(std::move(value));
+        ++size_;
+        return true;
+    }
+
+    /// Adds `n` elements at the end, of any value, for the caller to write; null when memory is out, or for none in an empty array.
+    T* extend(std::size_t n) requires std::is_trivially_copyable_v<T> {
+        const std::size_t need = size_ + n, twice = std::size_t{capacity_} * 2;
+        if (need > capacity_ && !reserve(need > twice ? need : twice)) return nullptr;
+        size_ = static_cast<std::uint32_t>(need);
+        return data_ + need - n;
+    }
+    /// Adds copies of `n` elements at the end; false, and unchanged, when memory is out.
+    bool append(const T* from, std::size_t n) requires std::is_trivially_copyable_v<T> {
+        if (n == 0) return true;
+        T* const to = extend(n);
+        if (to != nullptr) __builtin_memcpy(to, from, n * sizeof(T));
+        return to != nullptr;
+    }
+    /// Removes the last elements, so that `n` are left, of which there are at least as many.
+    void truncate(std::size_t n) {
+        while (size_ > n) pop();
+    }
+    void pop() { data_[--size_].~T(); }
+
+    /// Removes element `i`, keeping the order of the rest.
+    void erase(std::size_t i) {
+        for (; i + 1 < size_; ++i) data_[i] = std::move(data_[i + 1]);
+        pop();
+    }
+
+    /// Removes every element and keeps the memory.
+    void clear() { truncate(0); }
+
+    /// Removes every element and gives the memory back.
+    void reset() {
+        clear();
+        ::operator delete(std::exchange(data_, nullptr));
+        capacity_ = 0;
+    }
+
+    /// Becomes a copy of `other`; false, and empty, when memory is out.
+    bool copy_from(const Array& other) {
+        if (this == &other) return true;
+        clear();
+        if (!reserve(other.size_)) return false;
+        for (const T& value : other) push(value);
+        return true;
+    }
+
+private:
+    T* data_ = nullptr;
+    std::uint32_t size_ = 0;
+    std::uint32_t capacity_ = 0;
+};
+
+}  // namespace rejoin::inline v0_1
+
+namespace rejoin::inline v0_1::handoff {
+
+/// Appends `bytes` in base64 (RFC 4648 §4, with padding); false when memory is out.
+inline bool append_base64(Array<char>& to, Bytes bytes) {
+    static constexpr char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    if (bytes.empty()) return true;
+    char* out = to.extend((bytes.size() + 2) / 3 * 4);
+    if (out == nullptr) return false;
+    const auto* in = reinterpret_cast<const unsigned char*>(bytes.data());
+    std::size_t left = bytes.size();
+    for (; left >= 3; left -= 3, in += 3, out += 4) {
+        const std::uint32_t three = static_cast<std::uint32_t>(in[0]) << 16 | static_cast<std::uint32_t>(in[1]) << 8 | in[2];
+        out[0] = letters[three >> 18];
+        out[1] = letters[three >> 12 & 63];
+        out[2] = letters[three >> 6 & 63];
+        out[3] = letters[three & 63];
+    }
+    if (left > 0) {
+        const std::uint32_t rest = static_cast<std::uint32_t>(in[0]) << 8 | (left == 2 ? in[1] : 0u);
+        out[0] = letters[rest >> 10];
+        out[1] = letters[rest >> 4 & 63];
+        out[2] = left == 2 ? letters[rest << 2 & 63] : '=';
+        out[3] = '=';
+    }
+    return true;
+}
+
+/// Appends what `text` stands for. As in a JSON string, `\/` stands for `/`. `malformed`; `out_of_memory`.
+inline Result<void> append_from_base64(Array<std::byte>& to, TextView text) {
+    struct Values {
+        std::int8_t of[256];
+        constexpr Values() : of() {
+            for (std::int8_t& value : of) value = -1;
+            for (int i = 0; i < 26; ++i) {
+                of['A' + i] = static_cast<std::int8_t>(i);
+                of['a' + i] = static_cast<std::int8_t>(26 + i);
+            }
+            for (int i = 0; i < 10; ++i) of['0' + i] = static_cast<std::int8_t>(52 + i);
+            of[static_cast<int>('+')] = 62;
+            of[static_cast<int>('/')] = 63;
+        }
+    };
+    static constexpr Values values;
+
+    const std::size_t before = to.size();
+    std::byte* const start = to.extend(text.size() / 4 * 3);
+    if (start == nullptr && text.size() >= 4) return Errc::out_of_memory;
+    std::byte* out = start;
+    std::uint32_t bits = 0;
+    unsigned letters = 0, padding = 0;
+    for (std::size_t i = 0; i < text.size(); ++i) {
+        if (text[i] == '\\' && i + 1 < text.size() && text[i + 1] == '/') continue;
+        if (text[i] == '=' && (letters % 4 == 3 || (letters % 4 == 2 && padding == 0) || padding == 1)) {
+            ++padding;
+            continue;
+        }
+        const int value = values.of[static_cast<unsigned char>(text[i])];
+        if (value < 0 || padding > 0) return Errc::malformed;
+        bits = bits << 6 | static_cast<std::uint32_t>(value);
+        if (++letters % 4 != 0) continue;
+        *out++ = static_cast<std::byte>(bits >> 16);
+        *out++ = static_cast<std::byte>(bits >> 8);
+        *out++ = static_cast<std::byte>(bits);
+    }
+    if ((letters + padding) % 4 != 0) return Errc::malformed;
+    if (padding == 2) *out++ = static_cast<std::byte>(bits >> 4);
+    if (padding == 1) {
+        *out++ = static_cast<std::byte>(bits >> 10);
+        *out++ = static_cast<std::byte>(bits >> 2);
+    }
+    to.truncate(before + static_cast<std::size_t>(out - start));
+    return {};
+}
+
+}  // namespace rejoin::inline v0_1::handoff
+
+namespace rejoin::inline v0_1::handoff {
+
+/// A value in a JSON text (RFC 8259), or none: looked at where it stands, never copied. Lives as long as the text. Of a name that an object
+/// has twice, the first counts.
+class Json {
+public:
+    Json() = default;
+    /// The value that the whole of `text` is. `malformed`, and what is nested deeper than 32.
+    static Result<Json> parse(TextView text) {
+        const char* at = text.begin();
+        space(at, text.end());
+        const char* const from = at;
+        if (!value(at, text.end(), 32)) return Errc::malformed;
+        const char* const to = at;
+        space(at, text.end());
+        if (at != text.end()) return Errc::malformed;
+        return Json(from, to);
+    }
+
+    explicit operator bool() const { return from_ != nullptr; }
+    /// As it stands there.
+    TextView text() const { return {from_, static_cast<std::size_t>(to_ - from_)}; }
+    bool is_object() const { return from_ != nullptr && *from_ == '{'; }
+
+    /// The member of that name (which has no escapes); none where there is none, and of what is no object.
+    Json operator[](TextView name) const {
+        if (!is_object()) return {};
+        const char* at = from_ + 1;
+        for (space(at, to_); *at != '}'; space(at, to_)) {
+            const char* const key = at;
+            string(at, to_);
+            const bool found = TextView(key + 1, static_cast<std::size_t>(at - key - 2)) == name;
+            space(at, to_);
+            space(++at, to_);
+            const char* const from = at;
+            value(at, to_, 32);
+            if (found) return Json(from, at);
+            space(at, to_);
+            if (*at == ',') ++at;
+        }
+        return {};
+    }
+
+    /// What stands between a string's quotes, with its escapes; nothing for what is no string.
+    TextView raw_string() const {
+        if (from_ == nullptr || *from_ != '"') return {};
+        return {from_ + 1, static_cast<std::size_t>(to_ - from_ - 2)};
+    }
+    bool is(TextView string) const { return from_ != nullptr && *from_ == '"' && raw_string() == string; }
+    bool is_true() const { return text() == TextView("true"); }
+    /// `malformed` for what is not a whole number from 0 to 2^64 - 1, written without a fraction or exponent.
+    Result<std::uint64_t> number() const {
+        if (from_ == nullptr) return Errc::malformed;
+        std::uint64_t n = 0;
+        for (char c : text())
+            if (c < '0' || c > '9' || __builtin_mul_overflow(n, std::uint64_t{10}, &n) ||
+                __builtin_add_overflow(n, static_cast<std::uint64_t>(c - '0'), &n))
+                return Errc::malformed;
+        return n;
+    }
+    /// Appends the string's characters, as UTF-8. `malformed` for what is no string, and for half a surrogate pair; `out_of_memory`.
+    Result<void> append_to(Array<char>& to) const {
+        if (from_ == nullptr || *from_ != '"') return Errc::malformed;
+        const TextView raw = raw_string();
+        for (const char* at = raw.begin(); at != raw.end(); ++at) {
+            std::uint32_t c = static_cast<unsigned char>(*at);
+            if (c == '\\') {
+                c = escape(at);
+                if (c >= 0xd800 && c < 0xe000) {
+                    if (c >= 0xdc00 || raw.end() - at < 7 || at[1] != '\\' || at[2] != 'u') return Errc::malformed;
+                    const std::uint32_t low = escape(++at);
+                    if (low < 0xdc00 || low >= 0xe000) return Errc::malformed;
+                    c = 0x10000 + ((c - 0xd800) << 10 | (low - 0xdc00));
+                }
+                if (!append_utf8(to, c)) return Errc::out_of_memory;
+            } else if (!to.push(static_cast<char>(c))) {
+                return Errc::out_of_memory;
+            }
+        }
+        return {};
+    }
+
+private:
+    Json(const char* from, const char* to) : from_(from), to_(to) {}
+
+    // Each of these goes on from `at` behind what it names, and says whether it stood there. Parsed text passes again without a check.
+    static void space(const char*& at, const char* end) {
+        while (at != end && (*at == ' ' || *at == '\t' || *at == '\n' || *at == '\r')) ++at;
+    }
+    static bool value(const char*& at, const char* end, int depth) {
+        if (at == end || depth == 0) return false;
+        switch (*at) {
+            case '{':
+            case '[':
+                return members(at, end, depth);
+            case '"':
+                return string(at, end);
+            case 't':
+                return word(at, end, "true");
+            case 'f':
+                return word(at, end, "false");
+            case 'n':
+                return word(at, end, "null");
+            default:
+                return number(at, end);
+        }
+    }
+    static bool members(const char*& at, const char* end, int depth) {
+        const bool object = *at++ == '{';
+        const char close = object ? '}' : ']';
+        space(at, end);
+        if (at != end && *at == close) return ++at, true;
+        for (;;) {
+            if (object) {
+                if (!string(at, end)) return false;
+                space(at, end);
+                if (at == end || *at++ != ':') return false;
+                space(at, end);
+            }
+            if (!value(at, end, depth - 1)) return false;
+            space(at, end);
+            if (at == end) return false;
+            const char c = *at++;
+            if (c == close) return true;
+            if (c != ',') return false;
+            space(at, end);
+        }
+    }
+    static bool string(const char*& at, const char* end) {
+        if (at == end || *at++ != '"') return false;
+        for (; at != end && *at != '"'; ++at) {
+            if (static_cast<unsigned char>(*at) < ' ') return false;
+            if (*at != '\\') continue;
+            if (++at == end) return false;
+            if (*at == 'u') {
+                if (end - at < 5) return false;
+                for (int i = 1; i < 5; ++i)
+                    if (hex(at[i]) < 0) return false;
+                at += 4;
+            } else if (std::memchr("\"\\/bfnrt", *at, 8) == nullptr) {
+                return false;
+            }
+        }
+        if (at == end) return false;
+        return ++at, true;
+    }
+    static bool word(const char*& at, const char* end, TextView expected) {
+        if (static_cast<std::size_t>(end - at) < expected.size() || !(TextView(at, expected.size()) == expected)) return false;
+        at += expected.size();
+        return true;
+    }
+    static bool digits(const char*& at, const char* end) {
+        const char* const from = at;
+        while (at != end && *at >= '0' && *at <= '9') ++at;
+        return at != from;
+    }
+    static bool number(const char*& at, const char* end) {
+        if (*at == '-') ++at;
+        const char* const from = at;
+        if (!digits(at, end) || (*from == '0' && at - from > 1)) return false;
+        if (at != end && *at == '.' && !digits(++at, end)) return false;
+        if (at != end && (*at == 'e' || *at == 'E')) {
+            if (++at != end && (*at == '+' || *at == '-')) ++at;
+            if (!digits(at, end)) return false;
+        }
+        return true;
+    }
+    static int hex(char c) { return c >= '0' && c <= '9' ? c - '0' : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10 : -1; }
+
+    // What the escape at `at` (on its backslash) stands for; goes on to its last character.
+    static std::uint32_t escape(const char*& at) {
+        switch (*++at) {
+            case 'b':
+                return '\b';
+            case 'f':
+                return '\f';
+            case 'n':
+                return '\n';
+            case 'r':
+                return '\r';
+            case 't':
+                return '\t';
+            case 'u': {
+                std::uint32_t c = 0;
+                for (int i = 0; i < 4; ++i) c = c << 4 | static_cast<std::uint32_t>(hex(*++at));
+                return c;
+            }
+            default:
+                return static_cast<unsigned char>(*at);
+        }
+    }
+    static bool append_utf8(Array<char>& to, std::uint32_t c) {
+        if (c < 0x80) return to.push(static_cast<char>(c));
+        const int more = c < 0x800 ? 1 : c < 0x10000 ? 2 : 3;
+        const unsigned lead = more == 1 ? 0xc0 : more == 2 ? 0xe0 : 0xf0;
+        if (!to.push(static_cast<char>(lead | c >> (6 * more)))) return false;
+        for (int i = more - 1; i >= 0; --i)
+            if (!to.push(static_cast<char>(0x80 | (c >> (6 * i) & 0x3f)))) return false;
+        return true;
+    }
+
+    const char* from_ = nullptr;
+    const char* to_ = nullptr;
+};
+
+/// Appends `text` as a JSON string; false when memory is out.
+inline bool append_json_string(Array<char>& to, TextView text) {
+    static constexpr char hex[] = "0123456789abcdef";
+    bool ok = to.push('"');
+    for (char c : text) {
+        const auto code = static_cast<unsigned char>(c);
+        if (c == '"' || c == '\\') ok = ok && to.push('\\');
+        if (code >= ' ') {
+            ok = ok && to.push(c);
+        } else {
+            for (char e : {'\\', 'u', '0', '0', hex[code >> 4], hex[code & 15]}) ok = ok && to.push(e);
+        }
+    }
+    return ok && to.push('"');
+}
+
+}  // namespace rejoin::inline v0_1::handoff
+
+#include <cstddef>
+#include <cstdlib>
+#include <utility>
+
+namespace rejoin::inline v0_1 {
+
+/// A queue of bytes in one block that doubles as it must. Holds no memory until the first byte comes, and none after `release`.
+class Ring {
+public:
+    Ring() = default;
+    Ring(Ring&& other) noexcept
+        : data_(std::exchange(other.data_, nullptr)),
+          capacity_(std::exchange(other.capacity_, 0)),
+          head_(std::exchange(other.head_, 0)),
+          size_(std::exchange(other.size_, 0)) {}
+    Ring& operator=(Ring&& other) noexcept {
+        std::swap(data_, other.data_);
+        std::swap(capacity_, other.capacity_);
+        std::swap(head_, other.head_);
+        std::swap(size_, other.size_);
+        return *this;
+    }
+    ~Ring() { std::free(data_); }
+
+    std::size_t size() const { return size_; }
+    std::size_t capacity() const { return capacity_; }
+    bool empty() const { return size_ == 0; }
+    /// How large the block is when it has to hold `size` bytes; 0 for more than there can be.
+    std::size_t capacity_for(std::size_t size) const {
+        std::size_t capacity = capacity_ == 0 ? 256 : capacity_;
+        for (; capacity < size; capacity *= 2)
+            if (capacity > SIZE_MAX / 4) return 0;
+        return capacity;
+    }
+
+    /// Room for `n` bytes more; false, and unchanged, when memory is out.
+    bool reserve(std::size_t n) { return n <= capacity_ - size_ || grow(size_ + n); }
+    /// Copies `bytes` to the end; false, and unchanged, when memory is out.
+    bool append(Bytes bytes) {
+        if (head_ + size_ + bytes.size() > capacity_) return append_in_two(bytes);
+        copy(data_ + head_ + size_, bytes);
+        size_ += bytes.size();
+        return true;
+    }
+
+    /// Removes the first `n` bytes, of which there are at least as many.
+    void drop(std::size_t n) {
+        size_ -= n;
+        head_ = size_ == 0 ? 0 : (head_ + n) & (capacity_ - 1);  // an empty ring starts over, so that small use stays in one piece
+    }
+
+    /// The bytes from `at` on, as far as they lie in one piece: at most `limit`. Call again with `at` moved on for the rest.
+    Bytes peek(std::size_t at, std::size_t limit) const {
+        if (at >= size_) return {};
+        const std::size_t from = (head_ + at) & (capacity_ - 1);
+        std::size_t n = size_ - at;
+        if (n > capacity_ - from) n = capacity_ - from;
+        return {data_ + from, n < limit ? n : limit};
+    }
+
+    /// Adds a copy of it all to `to`; false when memory is out.
+    bool copy_to(Array<std::byte>& to) const {
+        const Bytes first = peek(0, size_), rest = peek(first.size(), size_);
+        return to.append(first.data(), first.size()) && to.append(rest.data(), rest.size());
+    }
+
+    /// Gives the memory back, with whatever was in it.
+    void release() {
+        std::free(std::exchange(data_, nullptr));
+        capacity_ = head_ = size_ = 0;
+    }
+
+private:
+    bool append_in_two(Bytes bytes) {
+        if (!reserve(bytes.size())) return false;
+        const std::size_t tail = (head_ + size_) & (capacity_ - 1);
+        const std::size_t first = bytes.size() < capacity_ - tail ? bytes.size() : capacity_ - tail;
+        copy(data_ + tail, bytes.first(first));
+        copy(data_, bytes.subspan(first));
+        size_ += bytes.size();
+        return true;
+    }
+    bool grow(std::size_t need) {
+        const std::size_t capacity = capacity_for(need);
+        auto* grown = capacity == 0 ? nullptr : static_cast<std::byte*>(std::malloc(capacity));
+        if (grown == nullptr) return false;
+        const Bytes first = peek(0, size_);
+        copy(grown, first);
+        copy(grown + first.size(), peek(first.size(), size_));
+        std::free(data_);
+        data_ = grown;
+        capacity_ = capacity;
+        head_ = 0;
+        return true;
+    }
+
+    std::byte* data_ = nullptr;
+    std::size_t capacity_ = 0;  // a power of two, or 0
+    std::size_t head_ = 0;
+    std::size_t size_ = 0;
+};
+
+}  // namespace rejoin::inline v0_1
+
+namespace rejoin::inline v0_1::session {
+
+/// Every frame is one byte of type, three of payload length, and the payload; all numbers are big-endian. README.md of this folder
+/// specifies them.
+enum class FrameType : std::uint8_t {
+    hello = 0x01,    ///< client: a new session
+    welcome = 0x02,  ///< server: its identity and key
+    resume = 0x03,   ///< client: go on with a session
+    resumed = 0x04,  ///< server: from here, and proof
+    confirm = 0x05,  ///< client: proof
+    refused = 0x06,  ///< server: no, and why
+    data = 0x10,     ///< the next bytes of the stream
+    ack = 0x11,      ///< everything before this offset has reached the application
+    ping = 0x12,     ///< answer with the same eight bytes
+    pong = 0x13,
+    fin = 0x14,      ///< the stream ends here; counts as one offset
+    goodbye = 0x15,  ///< server: both streams have ended and arrived
+    abort = 0x16,    ///< the session is over, delivered or not
+};
+
+inline constexpr std::size_t frame_header_size = 4;
+inline constexpr std::size_t frame_length_max = 0xffffff;
+/// The longest payload of a frame that is not `data`, once the handshake is over.
+inline constexpr std::size_t control_length_max = 8;
+
+struct FrameHeader {
+    FrameType type;
+    std::uint32_t length;
+};
+
+/// Reads a header of `frame_header_size` bytes.
+inline FrameHeader read_frame_header(const std::byte* from) {
+    const auto word = load_big<std::uint32_t>(from);
+    return {static_cast<FrameType>(word >> 24), word & 0xffffff};
+}
+
+inline void write_frame_header(std::byte* to, FrameType type, std::size_t length) {
+    store_big(to, static_cast<std::uint32_t>(type) << 24 | static_cast<std::uint32_t>(length));
+}
+
+/// Whether a frame of an established session may have this length: the one table of lengths.
+inline bool frame_length_allowed(FrameHeader header) {
+    switch (header.type) {
+        case FrameType::data:
+            return header.length > 0;
+        case FrameType::ack:
+        case FrameType::ping:
+        case FrameType::pong:
+            return header.length == 8;
+        case FrameType::fin:
+        case FrameType::goodbye:
+            return header.length == 0;
+        case FrameType::abort:
+            return header.length == 1;
+        default:
+            return false;
+    }
+}
+
+}  // namespace rejoin::inline v0_1::session
+
+#include <bit>
+
+namespace rejoin::inline v0_1 {
+
+/// 32 bytes: a digest, a proof or a key.
+struct Digest {
+    std::byte bytes[32] = {};
+    operator Bytes() const { return bytes; }
+};
+
+/// SHA-256 (FIPS 180-4 §6.2), incremental.
+class Sha256 {
+public:
+    void update(Bytes bytes) {
+        length_ += bytes.size();
+        while (!bytes.empty()) {
+            const std::size_t room = sizeof block_ - filled_;
+            const Bytes part = bytes.first(bytes.size() < room ? bytes.size() : room);
+            copy(block_ + filled_, part);
+            filled_ += part.size();
+            bytes = bytes.subspan(part.size());
+            if (filled_ == sizeof block_) compress();
+        }
+    }
+
+    /// The digest of everything so far; the object is spent.
+    Digest finish() {
+        const std::uint64_t bits = length_ * 8;
+        block_[filled_++] = std::byte{0x80};
+        if (filled_ > 56) {
+            std::memset(block_ + filled_, 0, sizeof block_ - filled_);
+            compress();
+        }
+        std::memset(block_ + filled_, 0, 56 - filled_);
+        store_big(block_ + 56, bits);
+        compress();
+        Digest digest;
+        for (std::size_t i = 0; i < 8; ++i) store_big(digest.bytes + 4 * i, state_[i]);
+        return digest;
+    }
+
+private:
+    void compress() {
+        static constexpr std::uint32_t k[64] = {
+            0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5, 0xd807aa98, 0x12835b01,
+            0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174, 0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc,
+            0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc, 0x76f988da, 0x983e5152, 0xa831c66d, 0xb00327c8, 0xbf597fc7, 0xc6e00bf3, 0xd5a79147,
+            0x06ca6351, 0x14292967, 0x27b70a85, 0x2e1b2138, 0x4d2c6dfc, 0x53380d13, 0x650a7354, 0x766a0abb, 0x81c2c92e, 0x92722c85,
+            0xa2bfe8a1, 0xa81a664b, 0xc24b8b70, 0xc76c51a3, 0xd192e819, 0xd6990624, 0xf40e3585, 0x106aa070, 0x19a4c116, 0x1e376c08,
+            0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3, 0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208,
+            0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2};
+        std::uint32_t w[64];
+        for (std::size_t i = 0; i < 16; ++i) w[i] = load_big<std::uint32_t>(block_ + 4 * i);
+        for (std::size_t i = 16; i < 64; ++i) {
+            const std::uint32_t s0 = std::rotr(w[i - 15], 7) ^ std::rotr(w[i - 15], 18) ^ (w[i - 15] >> 3);
+            const std::uint32_t s1 = std::rotr(w[i - 2], 17) ^ std::rotr(w[i - 2], 19) ^ (w[i - 2] >> 10);
+            w[i] = w[i - 16] + s0 + w[i - 7] + s1;
+        }
+        std::uint32_t a = state_[0], b = state_[1], c = state_[2], d = state_[3], e = state_[4], f = state_[5], g = state_[6],
+                      h = state_[7];
+        for (std::size_t i = 0; i < 64; ++i) {
+            const std::uint32_t t1 = h + (std::rotr(e, 6) ^ std::rotr(e, 11) ^ std::rotr(e, 25)) + ((e & f) ^ (~e & g)) + k[i] + w[i];
+            const std::uint32_t t2 = (std::rotr(a, 2) ^ std::rotr(a, 13) ^ std::rotr(a, 22)) + ((a & b) ^ (a & c) ^ (b & c));
+            h = g, g = f, f = e, e = d + t1, d = c, c = b, b = a, a = t1 + t2;
+        }
+        state_[0] += a, state_[1] += b, state_[2] += c, state_[3] += d, state_[4] += e, state_[5] += f, state_[6] += g, state_[7] += h;
+        filled_ = 0;
+    }
+
+    std::uint32_t state_[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
+    std::uint64_t length_ = 0;
+    std::size_t filled_ = 0;
+    std::byte block_[64];
+};
+
+/// HMAC-SHA-256 (RFC 2104) of the pieces in order.
+[[gnu::cold]] inline Digest hmac_sha256(Bytes key, std::span<const Bytes> pieces) {
+    std::byte pad[64] = {};
+    if (key.size() > sizeof pad) {
+        Sha256 hash;
+        hash.update(key);
+        copy(pad, hash.finish());
+    } else {
+        copy(pad, key);
+    }
+    for (std::byte& b : pad) b ^= std::byte{0x36};
+    Sha256 inner;
+    inner.update(pad);
+    for (Bytes piece : pieces) inner.update(piece);
+    for (std::byte& b : pad) b ^= std::byte{0x36 ^ 0x5c};
+    Sha256 outer;
+    outer.update(pad);
+    outer.update(inner.finish());
+    return outer.finish();
+}
+
+/// Whether two proofs are the same, in a time that does not depend on where they differ.
+inline bool equal_in_constant_time(const Digest& a, const Digest& b) {
+    unsigned char difference = 0;
+    for (std::size_t i = 0; i < sizeof a.bytes; ++i)
+        difference = static_cast<unsigned char>(difference | std::to_integer<unsigned char>(a.bytes[i] ^ b.bytes[i]));
+    return *static_cast<volatile unsigned char*>(&difference) == 0;
+}
+
+}  // namespace rejoin::inline v0_1
+
+// How a connection joins a session, both ends, as pure state machines. One round trip before the client sends data:
+//
+//   new session       client: HELLO ->            <- WELCOME :server           client: CONFIRM, DATA ...
+//   resume            client: RESUME ->           <- RESUMED :server           client: CONFIRM, DATA ...
+//   no                                            <- REFUSED :server (closes)
+//
+// Both proofs are HMAC-SHA-256, under the session's key, over everything the two ends said, fresh nonces of both included; so a
+// recorded handshake proves nothing later. The server changes nothing of a session before it has seen CONFIRM, and the old connection
+// serves until then: so only CONFIRM, with which the client gives the old connection up, says from where both directions go on.
+namespace rejoin::inline v0_1::session {
+
+/// Names a session: 16 bytes from the system's entropy.
+struct SessionId {
+    std::byte bytes[16] = {};
+    friend bool operator==(const SessionId&, const SessionId&) = default;
+};
+
+struct Nonce {
+    std::byte bytes[16] = {};
+};
+
+/// What both ends of a session know of it for ever: its name and key.
+struct Identity {
+    SessionId id;
+    Digest key;
+};
+
+inline constexpr std::byte magic_and_version[4] = {std::byte{'R'}, std::byte{'J'}, std::byte{'N'}, std::byte{1}};
+
+// Payload sizes, in bytes, and what stands in them, in order.
+inline constexpr std::size_t hello_size = 4 + 4 + 4 + 16;                 // magic and version, flags, window, nonce
+inline constexpr std::size_t welcome_body_size = 4 + 16 + 16;             // window, session id, nonce
+inline constexpr std::size_t welcome_size = welcome_body_size + 32 + 32;  // body, key (zeros when pre-shared), proof
+inline constexpr std::size_t resume_size = 4 + 4 + 16 + 8 + 16;           // magic and version, window, session id, epoch, nonce
+inline constexpr std::size_t resumed_body_size = 4 + 8 + 16;              // window, received, nonce
+inline constexpr std::size_t resumed_size = resumed_body_size + 32;       // body, proof
+inline constexpr std::size_t confirm_body_size = 8 + 8;                   // received, going on from
+inline constexpr std::size_t confirm_size = confirm_body_size + 32;       // body, proof
+inline constexpr std::size_t refused_size = 1;                            // code
+inline constexpr std::size_t push_back_size = 1 + 1 + 2 + 4 + 16;         // code, zero, port, milliseconds, address (IPv4: mapped)
+inline constexpr std::uint32_t flag_pre_shared_key = 1;                   // in HELLO: both ends derive the key, WELCOME has none
+inline constexpr std::uint32_t window_min = 4096;
+inline constexpr std::uint32_t window_max = 1u << 30;
+
+/// Why a server says no, as it stands in REFUSED.
+enum class Refusal : std::uint8_t { version = 1, unknown = 2, limit = 3, proof = 4, fenced = 5, later = 6, elsewhere = 7 };
+
+constexpr Error error_of(Refusal refusal) {
+    switch (refusal) {
+        case Refusal::version:
+            return Errc::version_mismatch;
+        case Refusal::unknown:
+            return Errc::session_unknown;
+        case Refusal::limit:
+            return Errc::session_limit;
+        case Refusal::proof:
+            return Errc::proof_invalid;
+        case Refusal::fenced:
+            return Errc::session_fenced;
+        case Refusal::later:
+            return Errc::overloaded;
+        case Refusal::elsewhere:
+            return Errc::redirected;
+    }
+    return Errc::malformed;
+}
+
+/// What a server asks of a client that it pushes back: with `later`, to stay away for so long; with `elsewhere`, to go there.
+struct PushBack {
+    std::uint32_t retry_after_ms = 0;
+    IpAddress ip;
+    std::uint16_t port = 0;
+};
+
+/// What a handshake agreed on, for `Session::attach`.
+struct Agreement {
+    std::uint64_t send_from = 0;     ///< the peer has everything of ours before this offset: we go on from here
+    std::uint64_t receive_from = 0;  ///< the peer goes on from here, although more may have arrived
+    std::uint64_t epoch = 0;         ///< of this connection; 0 for a session's first
+    std::uint32_t window = 0;        ///< bytes the peer keeps unacknowledged at most
+};
+
+namespace detail {
+
+inline std::byte* put(std::byte* to, Bytes bytes) {
+    copy(to, bytes);
+    return to + bytes.size();
+}
+template <class T>
+std::byte* put_number(std::byte* to, T number) {
+    store_big(to, number);
+    return to + sizeof number;
+}
+template <class T>
+T get(const std::byte*& from) {  // of byte-array structs: SessionId, Nonce, Digest
+    T value;
+    std::memcpy(value.bytes, from, sizeof value.bytes);
+    from += sizeof value.bytes;
+    return value;
+}
+template <class T>
+T get_number(const std::byte*& from) {
+    const T value = load_big<T>(from);
+    from += sizeof value;
+    return value;
+}
+
+inline Digest prove(const Digest& key, char who, Bytes request, Bytes answer, Bytes confirmation) {
+    const char side[] = {who};
+    const Bytes pieces[] = {TextView("rejoin proof ").bytes(), TextView(side, 1).bytes(), request, answer, confirmation};
+    return hmac_sha256(key, pieces);
+}
+inline bool proven(const Digest& key, char who, Bytes request, Bytes answer, Bytes confirmation, const std::byte* proof) {
+    return equal_in_constant_time(prove(key, who, request, answer, confirmation), get<Digest>(proof));
+}
+inline bool window_allowed(std::uint32_t window) { return window >= window_min && window <= window_max; }
+inline Digest derive_key(const Digest& pre_shared_key, Bytes request, Bytes answer) {
+    const Bytes pieces[] = {TextView("rejoin key ").bytes(), request, answer};
+    return hmac_sha256(pre_shared_key, pieces);
+}
+
+/// What both sides of a handshake share: one message being read, what waits to be written, and the two halves that the proofs cover.
+class Handshake {
+public:
+    /// What is to be written next; empty when nothing is.
+    Bytes pending() const { return {out_ + out_written_, out_size_ - out_written_}; }
+    void wrote(std::size_t n) { out_written_ += n; }
+
+protected:
+    /// Takes from the front of `bytes` what belongs to the message under way. True when it is whole. A length that is not plausible is
+    /// refused before a byte of the payload is kept, and so is whatever follows it; and so is an answer to what is still being written.
+    Result<bool> read_message(Bytes& bytes) {
+        for (;;) {
+            const std::size_t want = message_size();
+            if (want > sizeof in_ || want == in_size_) return Errc::malformed;
+            const std::size_t n = bytes.size() < want - in_size_ ? bytes.size() : want - in_size_;
+            copy(in_ + in_size_, bytes.first(n));
+            in_size_ += n;
+            bytes = bytes.subspan(n);
+            if (in_size_ < want) return false;
+            if (in_size_ == frame_header_size) continue;
+            in_size_ = 0;
+            if (!pending().empty()) return Errc::malformed;
+            return true;
+        }
+    }
+    bool is(FrameType type, std::size_t length) const {
+        const FrameHeader header = read_frame_header(in_);
+        return header.type == type && header.length == length;
+    }
+    const std::byte* payload() const { return in_ + frame_header_size; }
+
+    /// Starts the next message, in place of what was there.
+    std::byte* write_message(FrameType type, std::size_t length) {
+        write_frame_header(out_, type, length);
+        out_size_ = frame_header_size + length;
+        out_written_ = 0;
+        return out_ + frame_header_size;
+    }
+
+    Bytes request() const { return {request_, request_size_}; }
+    void set_request(const std::byte* from, std::size_t size) { copy(request_, {from, request_size_ = size}); }
+
+    Digest key_;
+
+private:
+    // As far as it is known: of the header, while that is not there.
+    std::size_t message_size() const { return frame_header_size + (in_size_ < frame_header_size ? 0 : read_frame_header(in_).length); }
+
+    std::size_t request_size_ = 0;
+    std::size_t in_size_ = 0;
+    std::size_t out_size_ = 0;
+    std::size_t out_written_ = 0;
+    std::byte request_[resume_size];  // HELLO is shorter
+    std::byte in_[frame_header_size + welcome_size];
+    std::byte out_[frame_header_size + welcome_size];
+};
+
+}  // namespace detail
+
+/// The client's side of one connection's joining.
+///
+///     asked --WELCOME or RESUMED with a good proof--> joined: the caller lets one attempt `confirm`, and drops the others
+///           --REFUSED, or anything else-------------> failed, with the error that says why
+class ClientHandshake : public detail::Handshake {
+public:
+    /// Asks for a new session. `window`: bytes this side keeps unacknowledged at most. `pre_shared_key`: null for none; kept by the caller.
+    void ask_new(const Nonce& nonce, std::uint32_t window, const Digest* pre_shared_key) {
+        pre_shared_key_ = pre_shared_key;
+        std::byte* const payload = write_message(FrameType::hello, hello_size);
+        std::byte* to = detail::put(payload, magic_and_version);
+        to = detail::put_number(to, pre_shared_key == nullptr ? 0u : flag_pre_shared_key);
+        to = detail::put_number(to, window);
+        detail::put(to, nonce.bytes);
+        set_request(payload, hello_size);
+    }
+
+    /// Asks to go on with a session. `epoch` is higher than any used before.
+    void ask_resume(const Identity& identity, const Nonce& nonce, std::uint64_t epoch, std::uint32_t window) {
+        resuming_ = true;
+        identity_ = identity;
+        agreement_.epoch = epoch;
+        std::byte* const payload = write_message(FrameType::resume, resume_size);
+        std::byte* to = detail::put(payload, magic_and_version);
+        to = detail::put_number(to, window);
+        to = detail::put(to, identity.id.bytes);
+        to = detail::put_number(to, epoch);
+        detail::put(to, nonce.bytes);
+        set_request(payload, resume_size);
+    }
+    bool resuming() const { return resuming_; }
+
+    /// Takes bytes from the server off the front of `bytes`. True once joined; what is then left in `bytes` belongs to the session.
+    [[gnu::cold]] Result<bool> receive(Bytes& bytes) {
+        auto whole = read_message(bytes);
+        if (!whole || !*whole) return whole;
+        const std::byte* from = payload();
+        if (is(FrameType::refused, refused_size) || is(FrameType::refused, push_back_size)) return refused(from);
+        if (!is(resuming_ ? FrameType::resumed : FrameType::welcome, resuming_ ? resumed_size : welcome_size)) return Errc::malformed;
+        agreement_.window = detail::get_number<std::uint32_t>(from);
+        if (!detail::window_allowed(agreement_.window)) return Errc::malformed;
+        if (resuming_) {
+            agreement_.send_from = detail::get_number<std::uint64_t>(from);
+        } else {
+            identity_.id = detail::get<SessionId>(from);
+            const std::byte* key = answer().data() + welcome_body_size;
+            identity_.key = detail::get<Digest>(key);
+            if (pre_shared_key_ != nullptr) {  // then nothing is sent in its place, which no proof covers
+                if (!equal_in_constant_time(identity_.key, Digest{})) return Errc::malformed;
+                identity_.key = detail::derive_key(*pre_shared_key_, request(), answer());
+            }
+        }
+        const std::byte* proof = payload() + (resuming_ ? resumed_size : welcome_size) - sizeof(Digest);
+        if (!detail::proven(identity_.key, 'S', request(), answer(), {}, proof)) return Errc::proof_invalid;
+        return true;
+    }
+
+    /// Composes CONFIRM, once `receive` has said true: everything before `received` has arrived here, over any connection, and everything
+    /// before `acknowledged` is known to have arrived there. From here on the session uses no other connection.
+    void confirm(std::uint64_t received, std::uint64_t acknowledged) {
+        agreement_.receive_from = received;
+        // An acknowledgement may have come over the old connection since the server answered, and what it covers is not kept.
+        if (agreement_.send_from < acknowledged) agreement_.send_from = acknowledged;
+        std::byte* const body = write_message(FrameType::confirm, confirm_size);
+        std::byte* to = detail::put_number(body, agreement_.receive_from);
+        to = detail::put_number(to, agreement_.send_from);
+        detail::put(to, detail::prove(identity_.key, 'C', request(), answer(), {body, confirm_body_size}));
+    }
+
+    const Identity& identity() const { return identity_; }
+    /// For `Session::attach`, after `confirm`.
+    const Agreement& agreement() const { return agreement_; }
+    /// What the server asks for, when `receive` has said `overloaded` or `redirected`.
+    const PushBack& push_back() const { return push_back_; }
+
+private:
+    [[gnu::cold]] Errc refused(const std::byte* from) {
+        const auto why = static_cast<Refusal>(from[0]);
+        const bool pushed_back = why == Refusal::later || why == Refusal::elsewhere;
+        if (pushed_back != is(FrameType::refused, push_back_size)) return Errc::malformed;
+        if (!pushed_back) return static_cast<Errc>(error_of(why).code());
+        const bool zero = from[1] == std::byte{0};
+        from += 2;
+        push_back_.port = detail::get_number<std::uint16_t>(from);
+        push_back_.retry_after_ms = detail::get_number<std::uint32_t>(from);
+        IpAddress ip;
+        ip.family = Family::v6;
+        std::memcpy(ip.bytes, from, sizeof ip.bytes);
+        push_back_.ip = unmapped(ip);
+        const bool nowhere = push_back_.port == 0 && ip.is_unspecified();
+        const bool somewhere = push_back_.port != 0 && !push_back_.ip.is_unspecified() && !push_back_.ip.is_link_local();
+        if (!zero || (why == Refusal::later ? !nowhere : !somewhere || push_back_.retry_after_ms != 0)) return Errc::malformed;
+        return static_cast<Errc>(error_of(why).code());
+    }
+    Bytes answer() const { return {payload(), resuming_ ? resumed_body_size : welcome_body_size}; }
+
+    const Digest* pre_shared_key_ = nullptr;
+    bool resuming_ = false;
+    Identity identity_;
+    Agreement agreement_;
+    PushBack push_back_;
+};
+
+/// The server's side of one connection's joining.
+///
+///     waiting --HELLO---> caller makes a session: `welcome`  --> answered --CONFIRM with a good proof--> joined
+///             --RESUME--> caller finds it: `resume` or `refuse`
+///
+/// A connection that was refused is closed once `pending` is written.
+class ServerHandshake : public detail::Handshake {
+public:
+    enum class Step : std::uint8_t { more, hello, resume, joined };
+
+    /// Takes bytes from the client off the front of `bytes`. After `hello` and `resume` the caller answers before it calls again. What
+    /// is left in `bytes` after `joined` belongs to the session.
+    [[gnu::cold]] Result<Step> receive(Bytes& bytes) {
+        auto whole = read_message(bytes);
+        if (!whole) return whole.error();
+        if (!*whole) return Step::more;
+        const std::byte* from = payload();
+        if (answered_) {
+            if (!is(FrameType::confirm, confirm_size)) return Errc::malformed;
+            if (!detail::proven(key_, 'C', request(), answer(), {from, confirm_body_size}, from + confirm_body_size))
+                return Errc::proof_invalid;
+            const std::uint64_t told = agreement_.receive_from;
+            agreement_.send_from = detail::get_number<std::uint64_t>(from);
+            agreement_.receive_from = detail::get_number<std::uint64_t>(from);
+            if (agreement_.receive_from < told) return Errc::malformed;
+            return Step::joined;
+        }
+        const FrameHeader header = read_frame_header(payload() - frame_header_size);
+        if ((header.type != FrameType::hello && header.type != FrameType::resume) || header.length < sizeof magic_and_version ||
+            std::memcmp(from, magic_and_version, 3) != 0)
+            return Errc::malformed;
+        if (from[3] != magic_and_version[3]) return Errc::version_mismatch;
+        from += sizeof magic_and_version;
+        const bool hello = is(FrameType::hello, hello_size);
+        if (!hello && !is(FrameType::resume, resume_size)) return Errc::malformed;
+        set_request(payload(), hello ? hello_size : resume_size);
+        if (hello) {
+            const auto flags = detail::get_number<std::uint32_t>(from);
+            if (flags > flag_pre_shared_key) return Errc::malformed;
+            pre_shared_ = flags != 0;
+        }
+        agreement_.window = detail::get_number<std::uint32_t>(from);
+        if (!detail::window_allowed(agreement_.window)) return Errc::malformed;
+        if (hello) return Step::hello;
+        id_ = detail::get<SessionId>(from);
+        agreement_.epoch = detail::get_number<std::uint64_t>(from);
+        if (agreement_.epoch == 0) return Errc::malformed;
+        return Step::resume;
+    }
+
+    /// Answers HELLO. `identity.key` is fresh from the system's entropy; with a pre-shared key it is replaced by the derived one.
+    /// `proof_invalid` when one side has a pre-shared key and the other has none: refuse it as such.
+    Result<void> welcome(Identity& identity, const Nonce& nonce, std::uint32_t window, const Digest* pre_shared_key) {
+        if (pre_shared_ != (pre_shared_key != nullptr)) return Errc::proof_invalid;
+        std::byte* const body = write_message(FrameType::welcome, welcome_size);
+        std::byte* to = detail::put_number(body, window);
+        to = detail::put(to, identity.id.bytes);
+        to = detail::put(to, nonce.bytes);
+        if (pre_shared_key != nullptr) identity.key = detail::derive_key(*pre_shared_key, request(), {body, welcome_body_size});
+        to = detail::put(to, pre_shared_key == nullptr ? identity.key : Digest{});
+        id_ = identity.id;
+        answer(identity.key, {body, welcome_body_size}, to);
+        return {};
+    }
+    /// Answers RESUME: everything before `received` has arrived here.
+    void resume(const Digest& key, const Nonce& nonce, std::uint64_t received, std::uint32_t window) {
+        agreement_.receive_from = received;
+        std::byte* const body = write_message(FrameType::resumed, resumed_size);
+        std::byte* to = detail::put_number(body, window);
+        to = detail::put_number(to, received);
+        to = detail::put(to, nonce.bytes);
+        answer(key, {body, resumed_body_size}, to);
+    }
+    /// Says no, in place of an answer of which nothing has been written yet.
+    void refuse(Refusal why) { *write_message(FrameType::refused, refused_size) = static_cast<std::byte>(why); }
+    /// The same, with what is asked for: `later` when `ask.ip` is of family none, else `elsewhere`; that address is neither link-local nor
+    /// unspecified, and its port not 0.
+    void push_back(const PushBack& ask) {
+        const bool later = ask.ip.family == Family::none;
+        std::byte* to = write_message(FrameType::refused, push_back_size);
+        *to++ = static_cast<std::byte>(later ? Refusal::later : Refusal::elsewhere);
+        *to++ = {};
+        to = detail::put_number(to, later ? std::uint16_t{0} : ask.port);
+        to = detail::put_number(to, later ? ask.retry_after_ms : 0u);
+        std::memcpy(to, mapped(ask.ip).bytes, 16);
+    }
+
+    /// The session asked for by RESUME, or made for HELLO.
+    const SessionId& id() const { return id_; }
+    /// For `Session::attach`, after `joined`; `epoch` is known from `resume` on.
+    const Agreement& agreement() const { return agreement_; }
+
+private:
+    Bytes answer() const { return {answer_, answer_size_}; }
+    void answer(const Digest& key, Bytes body, std::byte* proof) {
+        key_ = key;
+        copy(answer_, body);
+        answer_size_ = static_cast<std::uint8_t>(body.size());
+        detail::put(proof, detail::prove(key, 'S', request(), answer(), {}));
+        answered_ = true;
+    }
+
+    bool answered_ = false;
+    bool pre_shared_ = false;
+    std::uint8_t answer_size_ = 0;
+    std::byte answer_[welcome_body_size];
+    SessionId id_;
+    Agreement agreement_;
+};
+
+}  // namespace rejoin::inline v0_1::session
+
+namespace rejoin::inline v0_1::session {
+
+/// The memory in which many sessions keep bytes for replay, and how much it may be: a server's bound in all, and within it each peer's.
+struct Budget {
+    std::size_t limit = SIZE_MAX;
+    Budget* outer = nullptr;
+    std::size_t used = 0;
+
+    /// Takes `n` bytes of it; false, and nothing is taken, when that is more than is left.
+    bool charge(std::size_t n) {
+        if (n > limit - used || (outer != nullptr && !outer->charge(n))) return false;
+        used += n;
+        return true;
+    }
+    /// Gives back what was taken.
+    void credit(std::size_t n) {
+        used -= n;
+        if (outer != nullptr) outer->credit(n);
+    }
+};
+
+/// A key that both ends hold before they meet, made of a secret of at least 16 random bytes. Default: none.
+class PreSharedKey {
+public:
+    PreSharedKey() = default;
+    explicit PreSharedKey(Bytes secret) : set_(true) {
+        Sha256 hash;
+        hash.update(secret);
+        key_ = hash.finish();
+    }
+    /// The key, or null for none. Lives as long as this object.
+    const Digest* get() const { return set_ ? &key_ : nullptr; }
+
+private:
+    Digest key_;
+    bool set_ = false;
+};
+
+/// Bounds and times of a session.
+struct Options {
+    /// Bytes kept until the peer's application has them, at most: 4 KiB to 1 GiB. A `send` beyond it is refused with `would_block`. As many
+    /// are kept of what comes while the application here has paused.
+    std::size_t replay_limit = 1024 * 1024;
+    /// How often a quiet connection is probed; the accepting side, which hears the other's probes, waits twice as long. Half of what a
+    /// hasty NAT allows an idle connection (15 s seen) leaves room for one lost probe. Where connections are found dead after a quiet time
+    /// twice in a row, it is halved, down to a second.
+    Duration liveness_interval = Duration::seconds(5);
+    /// A probe unanswered for this long, or for four round trips if that is longer, makes the path suspect: another is tried beside it.
+    Duration suspect_after = Duration::seconds(1);
+    /// A probe unanswered for this long, or for four round trips if that is longer, while the peer's kernel is silent too: dead.
+    Duration dead_after = Duration::seconds(3);
+    /// The accepting side keeps a session without a connection for this long, and then reports `session_expired`.
+    Duration keep_detached = Duration::seconds(120);
+    /// A key that both sides hold beforehand. Without one, the session's key is sent once, in the clear.
+    PreSharedKey pre_shared_key;
+
+    bool valid() const {
+        return replay_limit >= window_min && replay_limit <= window_max && liveness_interval > Duration() && suspect_after > Duration() &&
+               dead_after > Duration() && keep_detached > Duration();
+    }
+};
+
+struct State;
+
+/// One end of a session: a stream each way that goes on over one connection after another, without loss, repetition or reordering.
+/// Pure: bytes and times go in, bytes come out; it knows no socket and no clock. 64-bit offsets count the bytes of each direction from
+/// 0; the end of a stream (FIN) counts as one.
+///
+///     detached --attach--> attached --detach--> detached ...
+///     either, once `finish` and the peer's FIN have both arrived and been acknowledged: `ended`
+class Session {
+public:
+    static constexpr bool survives_connections = true;
+    static constexpr bool has_end = true;
+    using Options = session::Options;
+
+    Session() = default;
+    Session(const Session&) = delete;
+    [[gnu::cold]] ~Session() {
+        drop_held();
+        set_budget(nullptr);
+    }
+
+    void set_options(const Options& options) { options_ = &options; }
+    const Options& options() const { return *options_; }
+    /// `accepted`: this is the server's end.
+    void set_identity(const Identity& identity, bool accepted) {
+        identity_ = identity;
+        accepted_ = accepted;
+        established_ = true;
+    }
+    const Identity& identity() const { return identity_; }
+    /// Whether the two ends have ever agreed: from then on a new connection resumes.
+    bool established() const { return established_; }
+    /// The epoch of the connection in use; a resume must bring a higher one.
+    std::uint64_t epoch() const { return epoch_; }
+    std::uint64_t next_epoch() { return ++last_asked_epoch_; }
+    /// Charges the memory of the replay buffer, and of what is held, to `budget`, which outlives the session or is taken away again with
+    /// null. Before the first `send`.
+    [[gnu::cold]] void set_budget(Budget* budget) {
+        if (budget_ != nullptr) budget_->credit(replay_.capacity() + (held_ == nullptr ? 0 : std::exchange(held_->charged, 0)));
+        budget_ = budget;
+    }
+
+    // ---- The application's side.
+
+    /// Queues `bytes` whole, or refuses them whole: `would_block` (see `take_drained`), `too_large` for more than the replay limit,
+    /// `invalid_state` after `finish`, `out_of_memory`.
+    Result<void> send(Bytes bytes) {
+        if (finishing_) return Errc::invalid_state;
+        if (bytes.size() > options_->replay_limit) return Errc::too_large;
+        if (bytes.size() > options_->replay_limit - replay_.size()) return refuse(Errc::would_block);
+        if (budget_ == nullptr) return replay_.append(bytes) ? Result<void>() : Errc::out_of_memory;
+        const std::size_t growth = replay_.capacity_for(replay_.size() + bytes.size()) - replay_.capacity();
+        if (!budget_->charge(growth)) return refuse(Errc::would_block);
+        if (replay_.append(bytes)) return {};
+        budget_->credit(growth);
+        return Errc::out_of_memory;
+    }
+    /// Bytes that `send` would take now, as far as its own limit goes.
+    std::size_t send_space() const { return options_->replay_limit - replay_.size(); }
+    std::size_t send_limit() const { return options_->replay_limit; }
+    /// True once after a refusal, when half of the limit is free again. (What a budget refused may be refused again.)
+    bool take_drained() {
+        if (!refused_ || replay_.size() > options_->replay_limit / 2) return false;
+        refused_ = false;
+        return true;
+    }
+    /// Ends the sending direction after everything queued.
+    void finish() { finishing_ = true; }
+    bool finishing() const { return finishing_; }
+    /// The peer ended its direction, and all of it has been delivered here.
+    bool peer_finished() const { return peer_finished_; }
+    /// Both directions have ended and arrived. The server's end knows first, and says GOODBYE; the client's end is over when it hears it.
+    bool ended() const { return accepted_ ? complete() : goodbye_; }
+    /// Both directions have ended, and both are known here to have arrived. The client's end still waits for GOODBYE, so that the server
+    /// knows it too; a server that has forgotten the session by then has nothing to tell it.
+    bool complete() const { return fin_acknowledged_ && peer_finished_; }
+    /// Bytes the peer's application is not known to have.
+    std::size_t unacknowledged() const { return replay_.size(); }
+    /// The offset up to which the peer's stream has been delivered here, and that up to which ours is known to have been there. FIN counts
+    /// one in both.
+    std::uint64_t received() const { return received_; }
+    std::uint64_t acknowledged() const { return acknowledged_ + (fin_acknowledged_ ? 1 : 0); }
+    /// Bytes of our stream so far, queued ones included.
+    std::uint64_t sent() const { return end(); }
+    /// Bytes that were sent more than once, over all connections.
+    std::uint64_t replayed() const { return replayed_; }
+    /// Smoothed (RFC 6298 §2); zero while unknown.
+    Duration round_trip() const { return round_trip_; }
+
+    /// The most bytes that one call of `deliver` gets.
+    void set_piece(std::uint32_t n) { piece_ = n; }
+    /// While the application takes nothing, the peer's stream is kept here, and not acknowledged: so this end's window bounds it. What else
+    /// the peer says is heard all the time; two ends that wait for each other's acknowledgements would otherwise wait for ever.
+    void hold(bool held) { holding_ = held; }
+    /// Bytes that wait to be taken.
+    std::size_t held() const { return held_ == nullptr ? 0 : held_->bytes.size(); }
+    /// Whether nothing more should be read for now: the peer does not mind the window, or the budget is spent.
+    bool full() const { return held() > options_->replay_limit || (held_ != nullptr && held_->over_budget); }
+    /// Copies what waits into `to`, as far as it fits; it counts as delivered. `held_delivered` follows when it has been.
+    [[gnu::cold]] std::size_t take_held(MutableBytes to) {
+        std::size_t n = 0;
+        if (to.size() > piece_) to = to.first(piece_);
+        while (n < to.size() && held() > 0) {
+            const Bytes part = held_->bytes.peek(0, to.size() - n);
+            copy(to.data() + n, part);
+            n += part.size();
+            held_->bytes.drop(part.size());
+        }
+        received_ += n;
+        return n;
+    }
+    [[gnu::cold]] void held_delivered() {
+        if (held_ == nullptr || held() > 0) return;
+        const bool fin = held_->fin;
+        drop_held();
+        if (fin) peer_finishes();
+    }
+
+    // ---- The connection's side.
+
+    /// Goes on over a new connection, in place of the one before. `preface`: what the handshake still has to write. `malformed`, and
+    /// nothing has changed, when the peer claims to have received what was never sent, to lack what it acknowledged, or to know of more
+    /// than arrived here.
+    [[gnu::cold]] Result<void> attach(const Agreement& agreement, Bytes preface, Duration round_trip, TimePoint now) {
+        if (agreement.send_from < acknowledged() || agreement.send_from > highest_sent_ || agreement.receive_from > received_ ||
+            preface.size() > sizeof out_)
+            return Errc::malformed;
+        acknowledge(agreement.send_from);
+        drop_held();  // comes again, as it was not acknowledged
+        sent_ = agreement.send_from;
+        skip_ = received_ - agreement.receive_from;
+        acknowledgement_sent_ = agreement.receive_from;
+        if (agreement.epoch > epoch_) epoch_ = agreement.epoch;
+        set_window(agreement.window);
+        copy(out_, preface);
+        out_size_ = static_cast<std::uint8_t>(preface.size());
+        out_written_ = 0;
+        payload_out_ = payload_in_ = 0;
+        header_size_ = 0;
+        pong_due_ = ping_due_ = ping_unanswered_ = goodbye_sent_ = heard_ = false;
+        attached_ = true;
+        acknowledged_before_ = static_cast<std::uint32_t>(acknowledged_);
+        ++attachment_;
+        heard_at_ = pinged_at_ = now;
+        if (round_trip > Duration()) measure(round_trip);
+        return {};
+    }
+    [[gnu::cold]] void detach() {
+        attached_ = false;
+        ++attachment_;
+        if (replay_.empty()) release_memory();  // for as long as it may take
+    }
+    bool attached() const { return attached_; }
+
+    /// The most pieces that `gather` gives.
+    static constexpr std::size_t pieces_max = 3;
+    /// Tells what to write next, in order, as views that hold until the next call of anything but `wrote`; returns how many pieces.
+    std::size_t gather(std::span<Bytes, pieces_max> pieces) {
+        if (!attached_ || goodbye_) return 0;  // GOODBYE may come in the middle of what is sent again
+        if (out_written_ == out_size_ && payload_out_ == 0) compose();
+        std::size_t n = 0;
+        if (out_written_ < out_size_) pieces[n++] = {out_ + out_written_, static_cast<std::size_t>(out_size_ - out_written_)};
+        const auto from = static_cast<std::size_t>(sent_ - acknowledged_);
+        for (std::size_t at = 0; at < payload_out_; at += pieces[n - 1].size()) pieces[n++] = replay_.peek(from + at, payload_out_ - at);
+        return n;
+    }
+    /// The connection took the first `n` bytes of what was gathered.
+    void wrote(std::size_t n) {
+        const std::size_t out_left = static_cast<std::size_t>(out_size_ - out_written_);
+        const std::size_t from_out = n < out_left ? n : out_left;
+        out_written_ = static_cast<std::uint8_t>(out_written_ + from_out);
+        n -= from_out;
+        payload_out_ -= static_cast<std::uint32_t>(n);
+        if (sent_ < highest_sent_) replayed_ += n < highest_sent_ - sent_ ? n : highest_sent_ - sent_;
+        sent_ += n;
+        if (sent_ > highest_sent_) highest_sent_ = sent_;
+    }
+
+    /// Takes bytes from the peer; `deliver(Bytes) -> bool` gets the stream's, and returns false when it destroyed this session. Returns
+    /// no error, or why the connection is of no use any more; `gone` when the session was destroyed. A frame's length is checked before
+    /// use.
+    template <class Deliver>
+    Error receive(Bytes bytes, TimePoint now, Deliver&& deliver, bool& gone) {
+        if (ping_unanswered_ && quiet_long()) deaths_in_quiet_ = 0;
+        heard_at_ = now;
+        heard_ = true;
+        ping_unanswered_ = false;
+        const std::uint32_t attachment = attachment_;
+        while (!bytes.empty() && !goodbye_) {
+            if (payload_in_ > 0) {
+                const std::uint32_t most = payload_in_ < piece_ ? payload_in_ : piece_;
+                Bytes part = bytes.first(bytes.size() < most ? bytes.size() : most);
+                bytes = bytes.subspan(part.size());
+                payload_in_ -= static_cast<std::uint32_t>(part.size());
+                const std::uint64_t again = skip_ > 0 && peer_finished_ ? skip_ - 1 : skip_;  // FIN is not repeated by data
+                const std::size_t known = again < part.size() ? static_cast<std::size_t>(again) : part.size();
+                skip_ -= known;
+                part = part.subspan(known);
+                if (part.empty()) continue;
+                if (peer_finished_ || (held_ != nullptr && held_->fin)) return Errc::malformed;
+                if (holding_ || held_ != nullptr) {
+                    if (!keep(part)) return Errc::out_of_memory;
+                    continue;
+                }
+                received_ += part.size();
+                if (!deliver(part)) {
+                    gone = true;
+                    return {};
+                }
+                if (attachment != attachment_) return {};  // the handler closed the connection that this came from
+                continue;
+            }
+            // A whole frame in place is read there; one that is split is put together first.
+            const std::byte* frame = bytes.data();
+            std::size_t size = bytes.size();
+            std::size_t kept = 0;
+            if (header_size_ > 0) {
+                kept = header_size_;
+                const std::size_t room = sizeof header_ - kept;
+                const std::size_t n = size < room ? size : room;
+                copy(header_ + kept, bytes.first(n));
+                frame = header_;
+                size = kept + n;
+            }
+            std::size_t need = frame_header_size;
+            FrameHeader header{};
+            if (size >= need) {
+                header = read_frame_header(frame);
+                if (!frame_length_allowed(header)) return Errc::malformed;
+                if (header.type != FrameType::data) need += header.length;
+            }
+            if (size < need) {
+                if (kept == 0) copy(header_, bytes);
+                header_size_ = static_cast<std::uint8_t>(size);
+                return {};
+            }
+            header_size_ = 0;
+            if (header.type == FrameType::data)
+                payload_in_ = header.length;
+            else if (Error error = handle(header.type, frame + frame_header_size, now))
+                return error;
+            bytes = bytes.subspan(need - kept);
+        }
+        return {};
+    }
+
+    // ---- Moving to another process (session/state.hpp).
+
+    /// Copies everything that another process needs to go on into a new `State`, over the same connection or a new one; this end must then
+    /// do nothing more with either, unless the other process does not take it. `out_of_memory`.
+    Result<void> save(State& state) const;
+    /// Goes on where `state` ends, in a session that is new. `malformed` for what no session can be; `too_large` for more unacknowledged
+    /// bytes than the options here allow; `would_block` over the budget; `out_of_memory`.
+    Result<void> restore(const State& state, TimePoint now);
+
+    // ---- Time.
+
+    enum class Liveness : std::uint8_t { fine, suspect, dead };
+    /// What the silence of the connection means at `now`; composes a probe when one is due. Call it at `deadline`, then write.
+    Liveness on_time(TimePoint now) {
+        if (!attached_) return Liveness::fine;
+        if (now >= release_at()) release_memory();
+        if (ping_unanswered_) {
+            const Duration silence = now - pinged_at_;
+            const Duration patience = round_trip_ * 4;
+            if (silence >= longer(options_->dead_after, patience)) return Liveness::dead;
+            return silence >= longer(options_->suspect_after, patience) ? Liveness::suspect : Liveness::fine;
+        }
+        if (now >= ping_at()) {
+            ping_due_ = ping_unanswered_ = true;
+            pinged_at_ = unanswered_since_ = now;
+        }
+        return Liveness::fine;
+    }
+    /// The path is known to work although the peer says nothing (its kernel acknowledges): probes again and waits for the answer anew.
+    void excuse(TimePoint now) {
+        pinged_at_ = now;
+        ping_due_ = true;
+    }
+    /// Whether it was excused for as long as would make it dead otherwise: something on the way may acknowledge and pass nothing on.
+    bool overdue(TimePoint now) const {
+        return ping_unanswered_ && now - unanswered_since_ >= longer(options_->dead_after, round_trip_ * 4);
+    }
+    /// When the last probe was sent.
+    TimePoint probed_at() const { return pinged_at_; }
+    /// When `on_time` wants to be called next.
+    TimePoint deadline(TimePoint now) const {
+        if (!attached_) return TimePoint::never();
+        TimePoint next = ping_at();
+        if (ping_unanswered_) {
+            const Duration patience = round_trip_ * 4;
+            const TimePoint suspect = pinged_at_ + longer(options_->suspect_after, patience);
+            const TimePoint dead = pinged_at_ + longer(options_->dead_after, patience);
+            next = suspect > now && suspect < dead ? suspect : dead;
+        }
+        if (release_at() < next) next = release_at();
+        return acknowledgement_due() && now + acknowledge_after < next ? now + acknowledge_after : next;
+    }
+    /// Whether the last flush left an acknowledgement for later, so that it may ride on data.
+    bool acknowledgement_due() const { return position() != acknowledgement_sent_; }
+    /// The delayed acknowledgement is sent with the next flush, data or none.
+    void acknowledge_now() { acknowledge_due_ = true; }
+    /// Asks for an answer at once, for a path in doubt.
+    void probe(TimePoint now) {
+        if (!attached_ || ping_unanswered_) return;
+        ping_due_ = ping_unanswered_ = true;
+        pinged_at_ = unanswered_since_ = now;
+    }
+    bool probe_unanswered() const { return ping_unanswered_; }
+    /// How many probes were sent, over all connections.
+    std::uint32_t probes() const { return probes_; }
+
+    // ---- What is learnt of the path.
+
+    /// Whether what was sent on this connection waits for an acknowledgement.
+    bool waiting() const { return attached_ && sent_ > acknowledged(); }
+    /// Whether more than fits into a small packet was sent on this connection, and nothing of it has come through.
+    bool stuck() const {
+        return attached_ && static_cast<std::uint32_t>(acknowledged_) == acknowledged_before_ && sent_ - acknowledged_ > small_packet;
+    }
+    /// Whether nothing at all came from the peer since this connection joined.
+    bool barren() const { return attached_ && !heard_; }
+    /// The connection is dead. When that is seen by a probe after a quiet time, for the second time in a row, something on the way forgets
+    /// quiet connections: probes are sent twice as often from now on.
+    void found_dead() {
+        if (!ping_unanswered_ || !quiet_long() || ++deaths_in_quiet_ < 2) return;
+        deaths_in_quiet_ = 0;
+        if (liveness_interval() > liveness_min) ++halvings_;
+    }
+    /// Another network: what was learnt of the one before does not hold.
+    void unlearn() { halvings_ = deaths_in_quiet_ = 0; }
+    /// How often a quiet connection is probed at present.
+    [[gnu::noinline]] Duration liveness_interval() const {  // it is large, and asked for in many places
+        const Duration asked = asked_ms_ != 0 ? Duration::milliseconds(asked_ms_) : options_->liveness_interval;
+        if (halvings_ == 0 || asked < liveness_min) return asked;
+        return longer(asked / (std::int64_t{1} << halvings_), liveness_min);
+    }
+    /// Another interval than the options' from now on, 1 ms to 49 days.
+    void set_liveness_interval(Duration d) {
+        const std::int64_t ms = d.milliseconds();
+        asked_ms_ = static_cast<std::uint32_t>(ms < 1 ? 1 : ms > UINT32_MAX ? UINT32_MAX : ms);
+    }
+
+    /// Whether no frame is half written, so that `abort_frame` may follow.
+    bool at_frame_boundary() const { return attached_ && out_written_ == out_size_ && payload_out_ == 0; }
+    /// What giving up says to the peer, as one frame.
+    static constexpr std::byte abort_frame[5] = {std::byte{0x16}, {}, {}, std::byte{1}, {}};
+
+private:
+    friend struct TestAccess;  // places a session at offsets that would take years to reach
+
+    static constexpr std::uint32_t frame_payload_max = 256 * 1024;  // more would keep a PONG waiting behind it on a slow link
+    static constexpr std::uint32_t acknowledge_every_max = 64 * 1024;
+    static constexpr Duration acknowledge_after = Duration::milliseconds(25);  // long enough to ride on an answer, short against any outage
+    static constexpr Duration quiet = Duration::milliseconds(500);             // unanswered data is followed by a probe this soon
+
+    static constexpr std::uint64_t small_packet = 1000;
+    static constexpr Duration liveness_min = Duration::seconds(1);
+
+    bool quiet_long() const { return (unanswered_since_ - heard_at_) * 4 >= liveness_interval() * 3; }
+    static Duration longer(Duration a, Duration b) { return a > b ? a : b; }
+
+    Result<void> refuse(Errc why) {
+        refused_ = true;
+        return why;
+    }
+    void set_window(std::uint32_t window) {
+        window_ = window;
+        const std::uint32_t quarter = static_cast<std::uint32_t>(window_ < options_->replay_limit ? window_ : options_->replay_limit) / 4;
+        acknowledge_every_ = quarter < acknowledge_every_max ? quarter : acknowledge_every_max;
+    }
+    bool fin_due() const { return finishing_ && sent_ == end() && !fin_acknowledged_; }
+    // How far this connection has come in the peer's stream; more may have arrived over an older one. An acknowledgement says no more, as
+    // the peer goes on from what it knows.
+    std::uint64_t position() const { return received_ - skip_; }
+
+    // An empty replay buffer gives its memory back when the peer has been quiet for a moment: not between two messages.
+    TimePoint release_at() const { return replay_.empty() && replay_.capacity() > 0 ? heard_at_ + quiet : TimePoint::never(); }
+    [[gnu::cold]] void release_memory() {
+        if (budget_ != nullptr) budget_->credit(replay_.capacity());
+        replay_.release();
+    }
+
+    [[gnu::noinline]] TimePoint ping_at() const {
+        const Duration interval = liveness_interval();
+        const bool unanswered = sent_ > acknowledged() && interval > quiet;
+        if (accepted_) return heard_at_ + (unanswered ? quiet : interval * 2);
+        const TimePoint regular = pinged_at_ + interval;
+        const TimePoint soon = (heard_at_ > pinged_at_ ? heard_at_ : pinged_at_) + quiet;
+        return unanswered && soon < regular ? soon : regular;
+    }
+
+    // Puts into `out_` every small frame that is due, and the header of the next data.
+    void compose() {
+        out_size_ = out_written_ = 0;
+        const std::uint64_t may_send = end() - acknowledged_ < window_ ? end() : acknowledged_ + window_;
+        const std::size_t unsent = sent_ < may_send ? static_cast<std::size_t>(may_send - sent_) : 0;
+        const bool something = unsent > 0 || pong_due_ || ping_due_ || fin_due() || acknowledge_due_;
+        if (acknowledgement_due() && (something || position() - acknowledgement_sent_ >= acknowledge_every_)) {
+            add(FrameType::ack, position());
+            acknowledgement_sent_ = position();
+        }
+        acknowledge_due_ = false;
+        if (pong_due_) add(FrameType::pong, pong_);
+        if (ping_due_) ++probes_, add(FrameType::ping, static_cast<std::uint64_t>(pinged_at_.nanoseconds()));
+        pong_due_ = ping_due_ = false;
+        if (unsent > 0) {
+            payload_out_ = unsent < frame_payload_max ? static_cast<std::uint32_t>(unsent) : frame_payload_max;
+            add(FrameType::data, payload_out_, 0);
+        } else if (fin_due()) {
+            add(FrameType::fin, 0, 0);
+            if (++sent_ > highest_sent_) highest_sent_ = sent_;
+        } else if (accepted_ && ended() && !goodbye_sent_) {
+            goodbye_sent_ = true;
+            add(FrameType::goodbye, 0, 0);
+        }
+    }
+    void add(FrameType type, std::size_t length, int) {
+        write_frame_header(out_ + out_size_, type, length);
+        out_size_ = static_cast<std::uint8_t>(out_size_ + frame_header_size);
+    }
+    void add(FrameType type, std::uint64_t number) {
+        add(type, sizeof number, 0);
+        store_big(out_ + out_size_, number);
+        out_size_ = static_cast<std::uint8_t>(out_size_ + sizeof number);
+    }
+
+    Error handle(FrameType type, const std::byte* payload, TimePoint now) {
+        switch (type) {
+            case FrameType::ack: {
+                const auto offset = load_big<std::uint64_t>(payload);
+                if (offset > sent_) return Errc::malformed;
+                if (offset > acknowledged_) acknowledge(offset);
+                return {};
+            }
+            case FrameType::ping:
+                pong_ = load_big<std::uint64_t>(payload);
+                pong_due_ = true;
+                return {};
+            case FrameType::pong: {
+                const auto sent_at = static_cast<std::int64_t>(load_big<std::uint64_t>(payload));
+                // Only the last probe is measured, so that a peer cannot make up round trips.
+                if (sent_at == pinged_at_.nanoseconds()) measure(now - pinged_at_);
+                return {};
+            }
+            case FrameType::fin:
+                if (skip_ > 0) return --skip_ == 0 && peer_finished_ ? Error() : Error(Errc::malformed);  // again
+                if (peer_finished_ || (held_ != nullptr && held_->fin)) return Errc::malformed;
+                if (held_ != nullptr)
+                    held_->fin = true;  // its turn comes behind what waits
+                else
+                    peer_finishes();
+                return {};
+            case FrameType::goodbye:
+                if (accepted_ || !peer_finished_ || highest_sent_ <= end()) return Errc::malformed;  // FIN has not even been sent
+                acknowledge(highest_sent_);
+                goodbye_ = true;
+                return {};
+            case FrameType::abort:
+                return Errc::session_aborted;
+            default:
+                return Errc::malformed;
+        }
+    }
+
+    void peer_finishes() {
+        peer_finished_ = true;
+        ++received_;
+        acknowledge_due_ = true;
+    }
+
+    // What the application has not taken yet; exists while there is something.
+    struct Held {
+        Ring bytes;
+        std::size_t charged = 0;
+        bool fin = false;
+        bool over_budget = false;
+    };
+    [[gnu::cold]] bool keep(Bytes part) {
+        if (held_ == nullptr && (held_ = new (std::nothrow) Held) == nullptr) return false;
+        const std::size_t growth = held_->bytes.capacity_for(held() + part.size()) - held_->bytes.capacity();
+        held_->over_budget = budget_ != nullptr && !budget_->charge(growth);
+        if (budget_ != nullptr && !held_->over_budget) held_->charged += growth;
+        return held_->bytes.append(part);
+    }
+    [[gnu::cold]] void drop_held() {
+        if (held_ == nullptr) return;
+        if (budget_ != nullptr) budget_->credit(held_->charged);
+        delete std::exchange(held_, nullptr);
+    }
+
+    std::uint64_t end() const { return acknowledged_ + replay_.size(); }
+    void acknowledge(std::uint64_t offset) {
+        std::uint64_t n = offset - acknowledged_;
+        if (n > replay_.size()) {  // only by one, for FIN
+            n = replay_.size();
+            fin_acknowledged_ = true;
+        }
+        if (n == 0) return;
+        replay_.drop(static_cast<std::size_t>(n));
+        acknowledged_ += n;
+    }
+    void measure(Duration sample) {
+        if (sample <= Duration()) sample = Duration::nanoseconds(1);
+        round_trip_ = round_trip_ == Duration() ? sample : round_trip_ + (sample - round_trip_) / 8;
+    }
+
+    const Options* options_ = nullptr;
+    Budget* budget_ = nullptr;
+    Identity identity_;
+    Held* held_ = nullptr;
+    Ring replay_;  // what the peer's application is not known to have, from `acknowledged_` on
+    std::uint64_t epoch_ = 0;
+    std::uint64_t last_asked_epoch_ = 0;
+    std::uint64_t acknowledged_ = 0;
+    std::uint64_t sent_ = 0;          // next to go out on this connection
+    std::uint64_t highest_sent_ = 0;  // on any connection
+    std::uint64_t received_ = 0;      // delivered to the application
+    std::uint64_t acknowledgement_sent_ = 0;
+    std::uint64_t skip_ = 0;  // arrived over the old connection after the new one's handshake had said otherwise
+    std::uint64_t replayed_ = 0;
+    std::uint64_t pong_ = 0;
+    TimePoint heard_at_;
+    TimePoint pinged_at_;
+    TimePoint unanswered_since_;  // the first of the probes that nothing came after
+    Duration round_trip_;
+    std::uint32_t payload_out_ = 0;          // of the data frame being written
+    std::uint32_t payload_in_ = 0;           // of the data frame being read
+    std::uint32_t acknowledged_before_ = 0;  // when this connection joined; the lower half tells
+    std::uint32_t asked_ms_ = 0;             // the probes' interval, where it is not the options'
+    std::uint32_t probes_ = 0;
+    std::uint32_t attachment_ = 0;  // rises with every attach and detach
+    std::uint32_t window_ = 0;      // what the peer keeps for an application that takes nothing
+    std::uint32_t piece_ = UINT32_MAX;
+    std::uint32_t acknowledge_every_ = acknowledge_every_max;
+    std::uint8_t out_size_ = 0;
+    std::uint8_t out_written_ = 0;
+    std::uint8_t header_size_ = 0;
+    std::uint8_t deaths_in_quiet_ = 0;  // in a row
+    std::uint8_t halvings_ = 0;         // of the probes' interval, as the path was seen not to allow more
+    bool heard_ = false;                // anything on this connection
+    bool accepted_ = false;
+    bool established_ = false;
+    bool attached_ = false;
+    bool refused_ = false;
+    bool holding_ = false;
+    bool finishing_ = false;
+    bool fin_acknowledged_ = false;
+    bool peer_finished_ = false;
+    bool goodbye_ = false;
+    bool goodbye_sent_ = false;
+    bool acknowledge_due_ = false;
+    bool pong_due_ = false;
+    bool ping_due_ = false;
+    bool ping_unanswered_ = false;
+    std::byte header_[frame_header_size + control_length_max];
+    std::byte out_[frame_header_size + confirm_size];  // more than ACK, PONG, PING and the header of DATA together
+};
+
+}  // namespace rejoin::inline v0_1::session
+
+namespace rejoin::inline v0_1::session {
+
+/// Everything of a session that another process needs to go on with it. Offsets as in `Session`.
+struct State {
+    Identity identity;
+    bool accepted = false;  ///< the server's end
+    std::uint64_t epoch = 0, asked_epoch = 0;
+    Duration round_trip;
+
+    std::uint64_t acknowledged = 0;  ///< the peer has our stream up to here, FIN not counted
+    std::uint64_t highest_sent = 0;  ///< sent over any connection
+    bool finishing = false, fin_acknowledged = false;
+    std::uint64_t received = 0;  ///< of the peer's stream, delivered
+    bool peer_finished = false, held_fin = false;
+
+    // Of the connection, where there is one.
+    bool attached = false;
+    std::uint64_t sent = 0;                  ///< what goes out next
+    std::uint64_t acknowledgement_sent = 0;  ///< what the peer was told last
+    std::uint64_t skip = 0;                  ///< of what comes next, known already
+    std::uint32_t window = 0;
+    std::uint32_t payload_out = 0, payload_in = 0;  ///< left of the data frame being written, and of the one being read
+    bool pong_due = false;
+    std::uint64_t pong = 0;
+    Array<std::byte> out;  ///< left of the small frames, or the header, being written
+    Array<std::byte> in;   ///< the beginning of a frame that has not come whole
+
+    Array<std::byte> held;    ///< the peer's stream that was not delivered yet, and not acknowledged
+    Array<std::byte> replay;  ///< our stream from `acknowledged` on
+};
+
+[[gnu::cold]] inline Result<void> Session::save(State& to) const {
+    to.identity = identity_;
+    to.accepted = accepted_;
+    to.epoch = epoch_;
+    to.asked_epoch = last_asked_epoch_;
+    to.round_trip = round_trip_;
+    to.acknowledged = acknowledged_;
+    to.highest_sent = highest_sent_;
+    to.finishing = finishing_;
+    to.fin_acknowledged = fin_acknowledged_;
+    to.received = received_;
+    to.peer_finished = peer_finished_;
+    to.held_fin = held_ != nullptr && held_->fin;
+    to.attached = attached_;
+    to.sent = sent_;
+    to.acknowledgement_sent = acknowledgement_sent_;
+    to.skip = skip_;
+    to.window = window_;
+    to.payload_out = payload_out_;
+    to.payload_in = payload_in_;
+    to.pong_due = pong_due_;
+    to.pong = pong_;
+    const std::size_t unwritten = static_cast<std::size_t>(out_size_ - out_written_);
+    if (!to.out.append(out_ + out_written_, unwritten) || !to.in.append(header_, header_size_) ||
+        (held_ != nullptr && !held_->bytes.copy_to(to.held)) || !replay_.copy_to(to.replay))
+        return Errc::out_of_memory;
+    return {};
+}
+
+[[gnu::cold]] inline Result<void> Session::restore(const State& from, TimePoint now) {
+    if (from.replay.size() > options_->replay_limit) return Errc::too_large;
+    const std::uint64_t fin = from.finishing ? 1 : 0;
+    const std::uint64_t stream_end = from.acknowledged + from.replay.size();
+    bool possible = stream_end >= from.acknowledged && from.highest_sent >= from.acknowledged && from.highest_sent <= stream_end + fin &&
+                    (!from.fin_acknowledged || (from.finishing && from.replay.empty() && from.highest_sent == stream_end + 1)) &&
+                    from.held.size() <= window_max && !(from.peer_finished && (from.held_fin || !from.held.empty())) &&
+                    from.round_trip >= Duration();
+    if (from.attached)
+        possible = possible && from.sent >= from.acknowledged && from.sent <= from.highest_sent && from.skip <= from.received &&
+                   from.acknowledgement_sent <= from.received - from.skip && from.window >= window_min && from.window <= window_max &&
+                   from.payload_out <= frame_payload_max && from.payload_out <= (from.sent < stream_end ? stream_end - from.sent : 0) &&
+                   from.payload_in <= frame_length_max && from.out.size() <= sizeof out_ && from.in.size() < sizeof header_ &&
+                   (from.payload_in == 0 || from.in.empty());
+    if (!possible) return Errc::malformed;
+
+    if (!from.replay.empty()) {
+        const std::size_t growth = replay_.capacity_for(from.replay.size());
+        if (budget_ != nullptr && !budget_->charge(growth)) return Errc::would_block;
+        if (!replay_.append({from.replay.data(), from.replay.size()})) {
+            if (budget_ != nullptr) budget_->credit(growth);
+            return Errc::out_of_memory;
+        }
+    }
+    if (!from.held.empty() && !keep({from.held.data(), from.held.size()})) return Errc::out_of_memory;
+    if (held_ != nullptr) held_->fin = from.held_fin;
+    set_identity(from.identity, from.accepted);
+    epoch_ = from.epoch;
+    last_asked_epoch_ = from.asked_epoch;
+    round_trip_ = from.round_trip;
+    acknowledged_ = from.acknowledged;
+    highest_sent_ = from.highest_sent;
+    finishing_ = from.finishing;
+    fin_acknowledged_ = from.fin_acknowledged;
+    received_ = from.received;
+    peer_finished_ = from.peer_finished;
+    if (!from.attached) return {};
+    sent_ = from.sent;
+    acknowledgement_sent_ = from.acknowledgement_sent;
+    skip_ = from.skip;
+    set_window(from.window);
+    payload_out_ = from.payload_out;
+    payload_in_ = from.payload_in;
+    pong_due_ = from.pong_due;
+    pong_ = from.pong;
+    copy(out_, {from.out.data(), from.out.size()});
+    out_size_ = static_cast<std::uint8_t>(from.out.size());
+    copy(header_, {from.in.data(), from.in.size()});
+    header_size_ = static_cast<std::uint8_t>(from.in.size());
+    attached_ = heard_ = true;
+    ++attachment_;
+    acknowledged_before_ = static_cast<std::uint32_t>(acknowledged_);
+    heard_at_ = pinged_at_ = now;
+    return {};
+}
+
+}  // namespace rejoin::inline v0_1::session
+
+namespace rejoin::inline v0_1::handoff {
+
+/// What moves beside the descriptor.
+struct Luggage {
+    /// Of a received one: as the sender calls it. Of one that is offered: where it is `none`, the system is asked.
+    SocketKind kind = SocketKind::none;
+    /// Anything that the two programs want to tell each other of it, as UTF-8. Of an offer that is not rejoin's: its `msg`, as JSON.
+    Array<char> note;
+    /// Bytes that the sender's program has read from the socket and not used: they come before all that is still to be read.
+    Array<std::byte> unread;
+    /// Bytes that the sender's program has queued: they come before all that is still to be written.
+    Array<std::byte> unsent;
+    /// What a side that connects was asked to connect to; not `valid` on the side that accepts.
+    Endpoint peer;
+    /// The session, where there is one.
+    bool resumable = false;
+    session::State session;
+};
+
+}  // namespace rejoin::inline v0_1::handoff
+
+// What is said on a channel, one JSON object a line; README.md of this folder specifies it. Pure.
+namespace rejoin::inline v0_1::handoff {
+
+/// One line, read.
+struct Message {
+    enum class Type : std::uint8_t {
+        offer,     ///< sender: this is yours, once it is committed
+        accept,    ///< receiver: the oldest offer not answered yet is taken
+        decline,   ///< receiver: it is not
+        commit,    ///< sender: it is yours
+        withdraw,  ///< sender: it is not
+        other,     ///< somebody else's
+    };
+    Type type = Type::other;
+    std::uint64_t id = 0;  ///< of offer, commit, withdraw
+    SocketKind kind = SocketKind::none;
+    /// An offer in rejoin's own form. Any other, such as Node makes, is the receiver's as soon as it is accepted.
+    bool ours = false;
+};
+
+namespace detail {
+
+// Writes one line; once memory is out, nothing more, and `ok` is false.
+class LineWriter {
+public:
+    explicit LineWriter(Array<char>& to) : to_(to) {}
+    bool ok() const { return ok_; }
+
+    LineWriter& raw(TextView text) {
+        ok_ = ok_ && to_.append(text.data(), text.size());
+        return *this;
+    }
+    LineWriter& number(TextView name, std::uint64_t n) {
+        char digits[20];
+        std::size_t at = sizeof digits;
+        do digits[--at] = static_cast<char>('0' + n % 10);
+        while ((n /= 10) != 0);
+        return key(name).raw({digits + at, sizeof digits - at});
+    }
+    // What is zero, false or empty is left out.
+    LineWriter& number_if(TextView name, std::uint64_t n) { return n == 0 ? *this : number(name, n); }
+    LineWriter& flag(TextView name, bool set) { return set ? key(name).raw("true") : *this; }
+    LineWriter& text(TextView name, TextView text) {
+        if (text.size() == 0) return *this;
+        key(name);
+        ok_ = ok_ && append_json_string(to_, text);
+        return *this;
+    }
+    LineWriter& bytes(TextView name, Bytes bytes) {
+        if (bytes.empty()) return *this;
+        key(name).raw("\"");
+        ok_ = ok_ && append_base64(to_, bytes);
+        return raw("\"");
+    }
+    LineWriter& bytes(TextView name, const Array<std::byte>& array) { return bytes(name, Bytes(array.data(), array.size())); }
+    LineWriter& open(TextView name) {
+        key(name).raw("{");
+        first_ = true;
+        return *this;
+    }
+    LineWriter& close() {
+        first_ = false;
+        return raw("}");
+    }
+
+private:
+    LineWriter& key(TextView name) { return raw(std::exchange(first_, false) ? "\"" : ",\"").raw(name).raw("\":"); }
+
+    Array<char>& to_;
+    bool ok_ = true;
+    bool first_ = false;
+};
+
+inline void write_session(LineWriter& line, const session::State& s) {
+    line.open("session");
+    line.bytes("id", s.identity.id.bytes).bytes("key", s.identity.key.bytes).flag("accepted", s.accepted);
+    line.number("epoch", s.epoch).number_if("askedEpoch", s.asked_epoch);
+    line.number_if("roundTrip", static_cast<std::uint64_t>(s.round_trip.nanoseconds()));
+    line.number("acknowledged", s.acknowledged).number("highestSent", s.highest_sent).number("received", s.received);
+    line.flag("finishing", s.finishing).flag("finAcknowledged", s.fin_acknowledged);
+    line.flag("peerFinished", s.peer_finished).flag("heldFin", s.held_fin);
+    if (s.attached) {
+        line.open("connection").number("sent", s.sent).number("acknowledgementSent", s.acknowledgement_sent);
+        line.number_if("skip", s.skip).number("window", s.window);
+        line.number_if("payloadOut", s.payload_out).number_if("payloadIn", s.payload_in);
+        if (s.pong_due) line.number("pong", s.pong);
+        line.bytes("out", s.out).bytes("in", s.in).close();
+    }
+    line.bytes("held", s.held).bytes("replay", s.replay).close();
+}
+
+// Reads members; once one is not what it has to be, `error` says so.
+class Reader {
+public:
+    explicit Reader(Json object) : object_(object) {}
+    Error error;
+
+    template <class T>
+    void number(TextView name, T& to) {
+        const Json member = object_[name];
+        if (!member) return;
+        const auto n = member.number();
+        if (!n || static_cast<T>(*n) != *n)
+            error = Errc::malformed;
+        else
+            to = static_cast<T>(*n);
+    }
+    void flag(TextView name, bool& to) const { to = object_[name].is_true(); }
+    void bytes(TextView name, Array<std::byte>& to) {
+        const Json member = object_[name];
+        if (!member) return;
+        const auto read = member.text()[0] == '"' ? append_from_base64(to, member.raw_string()) : Errc::malformed;
+        if (!read) error = read.error();
+    }
+    template <std::size_t N>
+    void exactly(TextView name, std::byte (&to)[N]) {
+        Array<std::byte> read;
+        bytes(name, read);
+        if (read.size() == N)
+            copy(to, {read.data(), N});
+        else if (!error)
+            error = Errc::malformed;
+    }
+
+private:
+    Json object_;
+};
+
+inline Error read_session(Json object, session::State& s) {
+    Reader read(object);
+    read.exactly("id", s.identity.id.bytes);
+    read.exactly("key", s.identity.key.bytes);
+    read.flag("accepted", s.accepted);
+    read.number("epoch", s.epoch);
+    read.number("askedEpoch", s.asked_epoch);
+    std::uint64_t round_trip = 0;
+    read.number("roundTrip", round_trip);
+    s.round_trip = Duration::nanoseconds(static_cast<std::int64_t>(round_trip));
+    read.number("acknowledged", s.acknowledged);
+    read.number("highestSent", s.highest_sent);
+    read.number("received", s.received);
+    read.flag("finishing", s.finishing);
+    read.flag("finAcknowledged", s.fin_acknowledged);
+    read.flag("peerFinished", s.peer_finished);
+    read.flag("heldFin", s.held_fin);
+    const Json connection = object["connection"];
+    s.attached = connection.is_object();
+    Reader of_connection(connection);
+    of_connection.number("sent", s.sent);
+    of_connection.number("acknowledgementSent", s.acknowledgement_sent);
+    of_connection.number("skip", s.skip);
+    of_connection.number("window", s.window);
+    of_connection.number("payloadOut", s.payload_out);
+    of_connection.number("payloadIn", s.payload_in);
+    s.pong_due = static_cast<bool>(connection["pong"]);
+    of_connection.number("pong", s.pong);
+    of_connection.bytes("out", s.out);
+    of_connection.bytes("in", s.in);
+    read.bytes("held", s.held);
+    read.bytes("replay", s.replay);
+    return read.error ? read.error : of_connection.error;
+}
+
+}  // namespace detail
+
+/// Appends an offer, as one line; false when memory is out. `datagram_v6`: of a datagram socket, that its family is IPv6.
+[[gnu::cold]] inline bool write_offer(Array<char>& to, std::uint64_t id, SocketKind kind, bool datagram_v6, const Luggage& luggage) {
+    detail::LineWriter line(to);
+    switch (kind) {
+        case SocketKind::none:
+            line.raw("{");
+            break;
+        case SocketKind::stream:
+            line.raw(R"({"cmd":"NODE_HANDLE","type":"net.Socket","msg":{)");
+            break;
+        case SocketKind::listener:
+            line.raw(R"({"cmd":"NODE_HANDLE","type":"net.Server","msg":{)");
+            break;
+        case SocketKind::datagram:
+            line.raw(R"({"cmd":"NODE_HANDLE","type":"dgram.Socket","dgramType":")").raw(datagram_v6 ? "udp6" : "udp4");
+            line.raw(R"(","msg":{)");
+            break;
+    }
+    line.raw(R"("rejoin":"offer")").number("id", id);
+    line.text("note", {luggage.note.data(), luggage.note.size()});
+    if (luggage.peer.valid()) {
+        line.text("host", luggage.peer.name() != nullptr ? TextView(luggage.peer.name()) : TextView(to_text(luggage.peer.ip())));
+        line.number("port", luggage.peer.port());
+    }
+    line.bytes("unread", luggage.unread).bytes("unsent", luggage.unsent);
+    if (luggage.resumable) detail::write_session(line, luggage.session);
+    return line.raw(kind == SocketKind::none ? "}\n" : "}}\n").ok();
+}
+
+/// Appends a line that is no offer; false when memory is out.
+inline bool write_message(Array<char>& to, Message::Type type, std::uint64_t id) {
+    detail::LineWriter line(to);
+    switch (type) {
+        case Message::Type::accept:
+            return line.raw("{\"cmd\":\"NODE_HANDLE_ACK\"}\n").ok();
+        case Message::Type::decline:
+            return line.raw("{\"cmd\":\"NODE_HANDLE_NACK\"}\n").ok();
+        case Message::Type::commit:
+            return line.raw(R"({"rejoin":"commit")").number("id", id).raw("}\n").ok();
+        default:
+            return line.raw(R"({"rejoin":"withdraw")").number("id", id).raw("}\n").ok();
+    }
+}
+
+/// Reads one line, without its end; what an offer brings goes into `luggage`. `malformed`, `out_of_memory`.
+[[gnu::cold]] inline Result<Message> read_message(TextView text, Luggage& luggage) {
+    const auto line = Json::parse(text);
+    if (!line) return line.error();
+    Message message;
+    const Json command = (*line)["cmd"], msg = (*line)["msg"];
+    if (command.is("NODE_HANDLE_ACK") || command.is("NODE_HANDLE_NACK")) {
+        message.type = command.is("NODE_HANDLE_ACK") ? Message::Type::accept : Message::Type::decline;
+        return message;
+    }
+    const bool handle = command.is("NODE_HANDLE");
+    if (command && !handle) return message;
+    const Json body = handle ? msg : *line;
+    const Json word = body["rejoin"];
+    if (handle) {
+        const Json type = (*line)["type"];
+        message.type = Message::Type::offer;
+        message.kind = type.is("net.Server") ? SocketKind::listener : type.is("dgram.Socket") ? SocketKind::datagram : SocketKind::stream;
+        if (!word) {
+            if (!luggage.note.append(msg.text().data(), msg.text().size())) return Errc::out_of_memory;
+            return message;
+        }
+    }
+    if (!word) return message;
+    detail::Reader read(body);
+    read.number("id", message.id);
+    message.ours = true;
+    if (!handle && !word.is("offer")) {
+        if (!word.is("commit") && !word.is("withdraw")) return Errc::malformed;
+        message.type = word.is("commit") ? Message::Type::commit : Message::Type::withdraw;
+        if (read.error) return read.error;
+        return message;
+    }
+    if (!word.is("offer")) return Errc::malformed;
+    message.type = Message::Type::offer;
+    if (const Json note = body["note"])
+        if (auto copied = note.append_to(luggage.note); !copied) return copied.error();
+    if (const Json host = body["host"]) {
+        std::uint16_t port = 0;
+        read.number("port", port);
+        Array<char> name;
+        if (auto copied = host.append_to(name); !copied) return copied.error();
+        luggage.peer = Endpoint(TextView(name.data(), name.size()), port);
+        if (!luggage.peer.valid()) return Errc::malformed;
+    }
+    read.bytes("unread", luggage.unread);
+    read.bytes("unsent", luggage.unsent);
+    const Json session = body["session"];
+    luggage.resumable = session.is_object();
+    if (luggage.resumable)
+        if (const Error error = detail::read_session(session, luggage.session)) return error;
+    if (read.error) return read.error;
+    if (!handle && !luggage.resumable) return Errc::malformed;  // nothing moves
+    return message;
+}
+
+}  // namespace rejoin::inline v0_1::handoff
+
+namespace rejoin::inline v0_1::handoff {
+
+/// What moves as one thing: a live socket and what belongs to it. Move-only.
+struct Parcel : Luggage {
+    /// None where a session without a connection moves.
+    Socket socket;
+};
+
+}  // namespace rejoin::inline v0_1::handoff
+
+// `monotonic_now()` and `boottime_now()`: the only place where the library reads a clock. Everything below the loop takes time as an
+// argument.
+
+#if !defined(_WIN32) && !defined(__linux__)
+#include <time.h>
+
+namespace rejoin::inline v0_1 {
+
+namespace detail {
+#if defined(__APPLE__)
+inline constexpr clockid_t awake_clock = CLOCK_UPTIME_RAW, boottime_clock = CLOCK_MONOTONIC_RAW;
+#elif defined(CLOCK_UPTIME)
+inline constexpr clockid_t awake_clock = CLOCK_UPTIME, boottime_clock = CLOCK_BOOTTIME;
+#else
+inline constexpr clockid_t awake_clock = CLOCK_MONOTONIC, boottime_clock = CLOCK_MONOTONIC;
+#endif
+inline TimePoint read_clock(clockid_t clock) {
+    timespec ts{};
+    ::clock_gettime(clock, &ts);
+    return TimePoint::from_nanoseconds(std::int64_t{ts.tv_sec} * 1'000'000'000 + ts.tv_nsec);
+}
+}  // namespace detail
+
+/// Now, on a clock that stands still while the host is suspended, where the system has one: CLOCK_UPTIME_RAW on macOS, CLOCK_UPTIME on
+/// FreeBSD and OpenBSD (clock_gettime(2)), and CLOCK_MONOTONIC on NetBSD. Any thread.
+inline TimePoint monotonic_now() { return detail::read_clock(detail::awake_clock); }
+
+/// Now, on a clock that goes on while the host is suspended: to be compared with itself only. How much it runs ahead of `monotonic_now()`
+/// is how long the host has slept. CLOCK_MONOTONIC_RAW on macOS, CLOCK_BOOTTIME on FreeBSD and OpenBSD. NetBSD has one clock for both, so
+/// that a sleep is not seen there. Any thread.
+inline TimePoint boottime_now() { return detail::read_clock(detail::boottime_clock); }
+
+}  // namespace rejoin::inline v0_1
+#endif
+
+#if defined(__linux__)
+#include <time.h>
+
+namespace rejoin::inline v0_1 {
+
+namespace detail {
+inline TimePoint read_clock(clockid_t clock) {
+    timespec ts{};
+    ::clock_gettime(clock, &ts);
+    return TimePoint::from_nanoseconds(std::int64_t{ts.tv_sec} * 1'000'000'000 + ts.tv_nsec);
+}
+}  // namespace detail
+
+/// Now, on a clock that stands still while the host is suspended: CLOCK_MONOTONIC (clock_gettime(2)). Any thread.
+inline TimePoint monotonic_now() { return detail::read_clock(CLOCK_MONOTONIC); }
+
+/// Now, on a clock that goes on while the host is suspended (CLOCK_BOOTTIME, clock_gettime(2)): to be compared with itself only. How much
+/// it runs ahead of `monotonic_now()` is how long the host has slept since it was booted. Any thread.
+inline TimePoint boottime_now() { return detail::read_clock(CLOCK_BOOTTIME); }
+
+}  // namespace rejoin::inline v0_1
 #endif
 
 #if defined(_WIN32)
@@ -2328,7 +4626,7 @@ class Loop {
 public:
     Loop() = default;
     Loop(const Loop&) = delete;
-    ~Loop() {
+    [[gnu::cold]] ~Loop() {
         while (services_ != nullptr) {
             Service* last = services_;
             last->destroy(last->object);
@@ -2368,7 +4666,7 @@ public:
     void stop() { stopped_ = true; }
 
     /// Has `f` called on the loop's thread, in the next turn. From any thread. Calls that the loop did not come to are dropped with it.
-    Result<void> post(Function<void()> f) {
+    [[gnu::cold]] Result<void> post(Function<void()> f) {
         if (!f) return Errc::invalid_argument;
         Lock lock(mutex_);
         const bool first = posted_.empty();
@@ -2378,7 +4676,7 @@ public:
     }
 
     /// Calls `f` once, `d` from now. 0 when memory is out or `f` is empty.
-    TimerId after(Duration d, Function<void()> f) {
+    [[gnu::cold]] TimerId after(Duration d, Function<void()> f) {
         if (!f) return 0;
         std::uint32_t slot = free_shots_.empty() ? static_cast<std::uint32_t>(shots_.size()) : free_shots_.back();
         auto* shot = new (std::nothrow) OneShot(*this, ++generation_ << 32 | slot, std::move(f));
@@ -2422,7 +4720,7 @@ public:
     /// The one `S` of this loop, made as `S(loop)` when first asked for and destroyed with the loop, the last first. What many pipes
     /// share (the event source, the resolver) lives here. Ends the program when memory is out: there is nothing to go on with.
     template <class S>
-    S& service() {
+    [[gnu::cold]] S& service() {
         for (Service* s = services_; s != nullptr; s = s->next)
             if (s->key == &key<S>) return *static_cast<S*>(s->object);
         services_ = new Service{&key<S>, new S(*this), [](void* object) { delete static_cast<S*>(object); }, services_};
@@ -2622,6 +4920,1503 @@ private:
     Mutex mutex_;
     Array<Function<void()>> posted_;  // guarded by mutex_
 };
+
+}  // namespace rejoin::inline v0_1
+
+namespace rejoin::inline v0_1::handoff {
+
+/// A channel to another process on this host, over a connected Unix socket: live sockets go over it, both ways, each owned by exactly one
+/// process at every moment, whichever of the two dies (README.md of this folder says how).
+///
+/// Belongs to its loop's thread, and is neither copied nor moved. A handler may do anything, and destroy the channel. A channel that is
+/// destroyed leaves to the receiver what it has offered completely, and closes everything else it holds.
+class Channel {
+public:
+    struct Options {
+        /// Bytes of one line, at most; base64 makes four bytes of three. A longer one from the peer closes the channel.
+        std::size_t message_limit = 4 * 1024 * 1024;
+        /// Offers under way at once, each way.
+        std::uint32_t offers = 64;
+        /// An offer that was not accepted by then is withdrawn.
+        Duration deadline = Duration::seconds(5);
+        /// Whether to deal with whoever is at the other end. By default: the same user as this process.
+        bool (*trusts)(const PeerCredentials&) = UnixSocket::trusted;
+
+        bool valid() const { return message_limit >= 256 && offers > 0 && deadline > Duration() && trusts != nullptr; }
+    };
+
+    /// What became of an offer: no error, and it is the receiver's; or an error, and here it is again. `cancelled`: the receiver declined,
+    /// or it was withdrawn; `timed_out`; `end_of_stream`: the receiver died. Where the channel had to be given up and it is not known what
+    /// the receiver has made of it, the socket is closed and the parcel comes without it.
+    using Done = Function<void(Error, Parcel&&)>;
+
+    explicit Channel(Loop& loop) : Channel(loop, Options()) {}
+    Channel(Loop& loop, const Options& options)
+        : options_(options),
+          watch_(loop, Delegate<void(Ready)>::to<&Channel::ready>(this)),
+          kick_(loop, Delegate<void()>::to<&Channel::kicked>(this)),
+          deadline_(loop, Delegate<void()>::to<&Channel::late>(this)) {}
+    Channel(const Channel&) = delete;
+    ~Channel() {
+        if (destroyed_ != nullptr) *destroyed_ = true;
+        watch_.stop();
+        drop(lines_);
+        while (Offer* offer = first_offer()) delete offer;
+        while (Offer* offer = first_outcome()) delete offer;
+        drop_incoming();
+    }
+
+    /// Speaks over a connected Unix stream socket from now on, and owns it. EPERM where the peer is not to be trusted; `invalid_argument`
+    /// for options outside their bounds; `invalid_state` when it speaks already; else the system's error.
+    template <class S = UnixSocket>
+    Result<void> start(Socket socket) {
+        static_assert(S::passes_descriptors, "this system passes no descriptors over Unix sockets");
+        if (!options_.valid()) return Errc::invalid_argument;
+        if (socket_) return Errc::invalid_state;
+        const auto peer = UnixSocket::peer_credentials(socket);
+        if (!peer) return peer.error();
+        if (!options_.trusts(*peer)) return Error::system(EPERM);
+        if (auto watched = watch_.start(socket.fd(), Ready::readable); !watched) return watched;
+        socket_ = std::move(socket);
+        return {};
+    }
+    bool open() const { return static_cast<bool>(socket_); }
+
+    /// Called with each parcel that has become this process'. Without a handler, offers are declined.
+    void on_parcel(Function<void(Parcel&&)> handler) { parcel_ = std::move(handler); }
+    /// Asks `decide` about each offer: false declines it. It must not destroy the channel, and not keep the parcel.
+    void admit(Function<bool(const Parcel&)> decide) { admission_ = std::move(decide); }
+    /// The channel is closed: by the peer (`end_of_stream`), for what it said (`malformed`, `too_large`), or by the system.
+    void on_close(Function<void(Error)> handler) { close_ = std::move(handler); }
+    /// After an offer was refused with `would_block`: there is room again.
+    void on_drained(Function<void()> handler) { drained_ = std::move(handler); }
+
+    /// Offers a parcel; it is the channel's from here on, and `done` tells what became of it, never inside this call. Whoever watches its
+    /// socket has stopped before: a registration would outlive the descriptor (epoll(7)). Refused, with the parcel untouched:
+    /// `would_block` with as many under way as there may be; `too_large`; `invalid_argument` for a parcel of nothing, and for a descriptor
+    /// that is no socket; `invalid_state` when the channel is closed; `out_of_memory`. Returns its number, for `withdraw`.
+    Result<std::uint64_t> offer(Parcel&& parcel, Done&& done) {
+        if (auto room = has_room(); !room) return room.error();
+        const SocketKind kind = !parcel.socket ? SocketKind::none : parcel.kind != SocketKind::none ? parcel.kind : parcel.socket.kind();
+        if (kind == SocketKind::none && (parcel.socket || !parcel.resumable)) return Errc::invalid_argument;
+        auto* line = new (std::nothrow) Line(Message::Type::offer);
+        auto* offer = new (std::nothrow) Offer;
+        const bool v6 = kind == SocketKind::datagram && parcel.socket.local_endpoint().ip().family == Family::v6;
+        Error error;
+        if (line == nullptr || offer == nullptr || !write_offer(line->text, next_id_, kind, v6, parcel))
+            error = Errc::out_of_memory;
+        else if (line->text.size() > options_.message_limit)
+            error = Errc::too_large;
+        if (error) {
+            delete line;
+            delete offer;
+            return error;
+        }
+        offer->id = next_id_++;
+        offer->parcel = std::move(parcel);
+        offer->done = std::move(done);
+        offer->deadline = watch_.loop().now() + options_.deadline;
+        line->offer = offer;
+        offers_.push(static_cast<Place&>(*offer));
+        ++offered_;
+        if (!deadline_.armed()) deadline_.at(offer->deadline);
+        add(line);
+        return offer->id;
+    }
+    /// Whether one more may be offered now: `would_block`, `invalid_state`, as `offer` has them.
+    Result<void> has_room() {
+        if (!socket_) return Errc::invalid_state;
+        if (offered_ < options_.offers) return {};
+        refused_ = true;
+        return Errc::would_block;
+    }
+    /// Takes an offer back, unless it is the receiver's already; `done` tells which. False for a number that is no longer under way.
+    bool withdraw(std::uint64_t id) {
+        for (Offer* offer = first_offer(); offer != nullptr; offer = next(*offer))
+            if (offer->id == id) return take_back(*offer, Errc::cancelled);
+        return false;
+    }
+    /// How many offers are under way.
+    std::size_t offered() const { return offered_; }
+
+private:
+    // An offer has a place among those under way until it is answered, which it is even when it was withdrawn; and one among those whose
+    // outcome is to be told.
+    struct Place : ListNode {};
+    struct Outcome : ListNode {};
+    struct Offer : Place, Outcome {
+        enum State : std::uint8_t { queued, sent, accepted, withdrawing, withdrawn };
+        std::uint64_t id = 0;
+        Parcel parcel;
+        Done done;
+        TimePoint deadline;
+        Error outcome;
+        State state = queued;
+        bool answered = false;
+    };
+    struct Line : ListNode {
+        explicit Line(Message::Type t) : type(t) {}
+        Array<char> text;
+        std::size_t written = 0;
+        Offer* offer = nullptr;
+        Message::Type type;
+    };
+    // Accepted, and not committed yet.
+    struct Incoming : ListNode {
+        std::uint64_t id = 0;
+        Parcel parcel;
+    };
+
+    static void drop(List& lines) {
+        while (ListNode* node = lines.front()) delete static_cast<Line*>(node);
+    }
+    void drop_incoming() {
+        while (ListNode* node = incoming_.front()) delete static_cast<Incoming*>(node);
+        incoming_count_ = 0;
+    }
+    Offer* first_offer() { return static_cast<Offer*>(static_cast<Place*>(offers_.front())); }
+    Offer* next(Offer& offer) { return static_cast<Offer*>(static_cast<Place*>(offers_.next(static_cast<Place&>(offer)))); }
+    Offer* first_outcome() { return static_cast<Offer*>(static_cast<Outcome*>(finished_.front())); }
+
+    // ---- What is said.
+
+    void say(Message::Type type, Offer* offer, std::uint64_t id) {
+        auto* line = new (std::nothrow) Line(type);
+        if (line == nullptr || !write_message(line->text, type, id)) {
+            delete line;
+            return fail(Errc::out_of_memory);
+        }
+        line->offer = offer;
+        add(line);
+    }
+    void add(Line* line) {
+        const bool idle = lines_.empty();
+        lines_.push(*line);
+        if (idle) flush();
+    }
+    void flush() {
+        while (auto* line = static_cast<Line*>(lines_.front())) {
+            const Bytes left = TextView(line->text.data() + line->written, line->text.size() - line->written).bytes();
+            const bool with_descriptor = line->type == Message::Type::offer && line->written == 0 && line->offer->parcel.socket;
+            const auto sent = UnixSocket::send(socket_, left, with_descriptor ? &line->offer->parcel.socket : nullptr);
+            if (!sent) {
+                if (sent.error() == Errc::would_block) return watch_.change(Ready::both);
+                if (!UnixSocket::gone(sent.error())) return fail(sent.error());
+                drop(lines_);  // nobody hears it; what the peer said before is still to be read
+                break;
+            }
+            line->written += *sent;
+            if (line->written < line->text.size()) continue;
+            written(line->type, line->offer);
+            delete line;
+        }
+        watch_.change(Ready::readable);
+    }
+    // The whole line is on its way: this is the moment in which a commit or a withdrawal counts.
+    void written(Message::Type type, Offer* offer) {
+        if (type == Message::Type::offer) {
+            if (offer->state == Offer::queued) offer->state = Offer::sent;
+        } else if (type == Message::Type::commit) {
+            offer->parcel = {};
+            finish(*offer, {});
+        } else if (type == Message::Type::withdraw) {
+            offer->state = Offer::withdrawn;
+            tell(*offer, offer->outcome);
+            if (offer->answered) vacate(*offer);
+        }
+    }
+    bool take_back(Offer& offer, Errc why) {
+        if (offer.state >= Offer::accepted) return false;
+        offer.outcome = why;
+        if (offer.state == Offer::queued)
+            for (ListNode* node = lines_.front(); node != nullptr; node = lines_.next(*node)) {
+                auto* line = static_cast<Line*>(node);
+                if (line->offer != &offer || line->written > 0) continue;
+                delete line;  // nothing of it was said
+                finish(offer, why);
+                return true;
+            }
+        offer.state = Offer::withdrawing;
+        say(Message::Type::withdraw, &offer, offer.id);
+        return true;
+    }
+    // When nothing else is under way.
+    void tell(Offer& offer, Error outcome) {
+        offer.outcome = outcome;
+        finished_.push(static_cast<Outcome&>(offer));
+        kick_.schedule();
+    }
+    void vacate(Offer& offer) {
+        offer.Place::unlink();
+        --offered_;
+        kick_.schedule();
+        if (!offer.Outcome::linked()) delete &offer;
+    }
+    void finish(Offer& offer, Error outcome) {
+        tell(offer, outcome);
+        vacate(offer);
+    }
+    void late() {
+        const TimePoint now = watch_.loop().now();
+        for (Offer* offer = first_offer(); offer != nullptr; offer = next(*offer)) {
+            if (offer->state >= Offer::accepted) continue;
+            if (offer->deadline > now) {
+                deadline_.at(offer->deadline);
+                return;
+            }
+            take_back(*offer, Errc::timed_out);
+            return late();  // others may have gone with it
+        }
+    }
+    [[gnu::noinline]] void kicked() {
+        bool destroyed = false;
+        bool* const outer = std::exchange(destroyed_, &destroyed);
+        while (Offer* offer = first_outcome()) {
+            offer->Outcome::unlink();
+            Done done = std::move(offer->done);
+            Parcel parcel = std::move(offer->parcel);
+            const Error outcome = offer->outcome;
+            if (!offer->Place::linked()) delete offer;
+            if (done) done(outcome, std::move(parcel));
+            if (destroyed) return leave(outer);
+        }
+        if (closed_ && !std::exchange(told_, true) && close_) close_(closed_);
+        if (destroyed) return leave(outer);
+        if (socket_ && refused_ && offered_ <= options_.offers / 2) {
+            refused_ = false;
+            if (drained_) drained_();
+            if (destroyed) return leave(outer);
+        }
+        destroyed_ = outer;
+    }
+    static void leave(bool* outer) {
+        if (outer != nullptr) *outer = true;
+    }
+
+    // The channel is over. Whatever was not committed stays here, where the receiver cannot have it any more: it is gone, or never got
+    // the whole offer, or was told.
+    void fail(Error why) {
+        if (!socket_) return;
+        const bool peer_is_gone = why == Errc::end_of_stream;
+        bool revoked = peer_is_gone;
+        if (!peer_is_gone) {
+            // A line that makes no sense makes the receiver forget every offer.
+            static constexpr char nonsense[] = "\n!\n";
+            const auto sent = UnixSocket::send(socket_, TextView(nonsense).bytes());
+            revoked = sent ? *sent == sizeof nonsense - 1 : UnixSocket::gone(sent.error());
+        }
+        closed_ = why;
+        watch_.stop();
+        deadline_.cancel();
+        drop(lines_);
+        while (Offer* offer = first_offer()) {
+            if (!revoked && offer->state != Offer::queued) offer->parcel.socket.close();
+            if (offer->state != Offer::withdrawn) tell(*offer, offer->outcome ? offer->outcome : why);
+            vacate(*offer);
+        }
+        descriptors_.reset();
+        text_.reset();
+        if (!peer_is_gone) drop_incoming();
+        socket_.close();
+        kick_.schedule();
+    }
+
+    // ---- What is heard.
+
+    [[gnu::noinline]] void ready(Ready what) {
+        bool destroyed = false;
+        bool* const outer = std::exchange(destroyed_, &destroyed);
+        if (has(what, Ready::writable)) flush();
+        if (has(what, Ready::readable) && socket_) read(destroyed);
+        if (destroyed) return leave(outer);
+        destroyed_ = outer;
+        if (!finished_.empty() || closed_) kicked();
+    }
+    void read(bool& destroyed) {
+        const MutableBytes room = watch_.loop().scratch();
+        auto received = UnixSocket::receive(socket_, room);
+        if (!received && received.error() == Errc::would_block) return;
+        if (!received && !UnixSocket::gone(received.error())) return fail(received.error());
+        if (!received || received->bytes == 0) return ended(destroyed);
+        if (received->descriptor && !descriptors_.push(std::move(received->socket))) return fail(Errc::out_of_memory);
+
+        TextView text(reinterpret_cast<const char*>(room.data()), received->bytes);
+        while (text.size() > 0 && socket_) {
+            const auto* const newline = static_cast<const char*>(std::memchr(text.data(), '\n', text.size()));
+            const std::size_t n = newline == nullptr ? text.size() : static_cast<std::size_t>(newline - text.data());
+            const bool whole = newline != nullptr && text_.empty();
+            if (text_.size() + n > options_.message_limit) return fail(Errc::too_large);
+            if (!whole && !text_.append(text.data(), n)) return fail(Errc::out_of_memory);
+            if (newline == nullptr) break;
+            const Array<char> kept = std::move(text_);
+            text_ = {};
+            const TextView line = whole ? TextView(text.data(), n) : TextView(kept.data(), kept.size());
+            text = TextView(newline + 1, text.size() - n - 1);
+            if (const Error error = heard(line)) return fail(error);
+            if (destroyed) return;
+        }
+        // A descriptor comes with the first byte of its line: where no line is under way there is none.
+        if (socket_ && descriptors_.size() > (text_.empty() ? 0u : 1u)) fail(Errc::malformed);
+    }
+    Error heard(TextView line) {
+        Parcel parcel;
+        const auto message = read_message(line, parcel);
+        if (!message) return message.error();
+        switch (message->type) {
+            case Message::Type::offer:
+                return offered(*message, parcel);
+            case Message::Type::accept:
+            case Message::Type::decline:
+                return answered(message->type == Message::Type::accept);
+            case Message::Type::commit:
+            case Message::Type::withdraw:
+                for (ListNode* node = incoming_.front(); node != nullptr; node = incoming_.next(*node)) {
+                    auto* incoming = static_cast<Incoming*>(node);
+                    if (incoming->id != message->id) continue;
+                    parcel = std::move(incoming->parcel);
+                    delete incoming;
+                    --incoming_count_;
+                    if (message->type == Message::Type::commit) deliver(std::move(parcel));
+                    return {};
+                }
+                // What was declined may be withdrawn at the same time.
+                return message->type == Message::Type::withdraw ? Error() : Error(Errc::malformed);
+            case Message::Type::other:
+                break;
+        }
+        return {};
+    }
+    Error offered(const Message& message, Parcel& parcel) {
+        parcel.kind = message.kind;
+        if (message.kind != SocketKind::none) {
+            if (descriptors_.empty()) return Errc::malformed;
+            parcel.socket = std::move(descriptors_[0]);  // none where it is no socket
+            descriptors_.erase(0);
+        }
+        for (ListNode* node = incoming_.front(); node != nullptr; node = incoming_.next(*node))
+            if (message.ours && static_cast<Incoming*>(node)->id == message.id) return Errc::malformed;
+        const bool nothing = message.kind != SocketKind::none && !parcel.socket;
+        const bool full = incoming_count_ >= options_.offers;
+        auto* const incoming = message.ours && !full ? new (std::nothrow) Incoming : nullptr;
+        if (nothing || full || !parcel_ || (message.ours && incoming == nullptr) || (admission_ && !admission_(parcel))) {
+            delete incoming;
+            say(Message::Type::decline, nullptr, 0);
+            return {};
+        }
+        say(Message::Type::accept, nullptr, 0);
+        if (!socket_) {  // the answer could not be given
+            delete incoming;
+            return {};
+        }
+        if (!message.ours) {
+            deliver(std::move(parcel));
+            return {};
+        }
+        incoming->id = message.id;
+        incoming->parcel = std::move(parcel);
+        incoming_.push(*incoming);
+        ++incoming_count_;
+        return {};
+    }
+    Error answered(bool accepted) {
+        for (Offer* offer = first_offer(); offer != nullptr; offer = next(*offer)) {
+            if (offer->answered || offer->state == Offer::queued) continue;
+            offer->answered = true;
+            if (offer->state == Offer::sent && accepted) {
+                offer->state = Offer::accepted;
+                say(Message::Type::commit, offer, offer->id);
+            } else if (offer->state == Offer::sent) {
+                finish(*offer, Errc::cancelled);
+            } else if (offer->state == Offer::withdrawn) {
+                vacate(*offer);
+            }
+            return {};
+        }
+        return Errc::malformed;
+    }
+    // The peer is gone, and did not take back what it had offered: it died, and all of that is this process'.
+    void ended(bool& destroyed) {
+        fail(Errc::end_of_stream);
+        while (auto* incoming = static_cast<Incoming*>(incoming_.front())) {
+            Parcel parcel = std::move(incoming->parcel);
+            delete incoming;
+            --incoming_count_;
+            deliver(std::move(parcel));
+            if (destroyed) return;
+        }
+    }
+    void deliver(Parcel&& parcel) {
+        if (parcel_) parcel_(std::move(parcel));
+    }
+
+    const Options options_;
+    Socket socket_;
+    Loop::Watch watch_;
+    Loop::Deferred kick_;
+    Loop::Timer deadline_;
+    List lines_;     // to be said
+    List offers_;    // under way, the oldest first
+    List finished_;  // to be told of
+    List incoming_;
+    Array<char> text_;           // of a line that has not come whole
+    Array<Socket> descriptors_;  // that came, and belong to lines that have not
+    std::uint64_t next_id_ = 1;
+    std::size_t offered_ = 0;
+    std::size_t incoming_count_ = 0;
+    Function<void(Parcel&&)> parcel_;
+    Function<bool(const Parcel&)> admission_;
+    Function<void(Error)> close_;
+    Function<void()> drained_;
+    Error closed_;
+    bool told_ = false;
+    bool refused_ = false;
+    bool* destroyed_ = nullptr;
+};
+
+}  // namespace rejoin::inline v0_1::handoff
+
+namespace rejoin::inline v0_1::handoff {
+
+/// Pushes a pipe's conversation to whoever is at the other end of `channel`: the pipe is `closed` when this returns, and `done` tells what
+/// became of the conversation. Where it comes back, `pipe.adopt`, or `listener.adopt` for one that was accepted, goes on with it. `note`
+/// travels along. Fails, and nothing has happened, as `Channel::offer` does for a closed or full channel, and as `Pipe::depart`; what fails
+/// after that is told by `done` too, in this call.
+template <class P>
+Result<std::uint64_t> push(Channel& channel, P& pipe, TextView note, Channel::Done done) {
+    if (auto room = channel.has_room(); !room) return room.error();
+    auto parcel = pipe.depart();
+    if (!parcel) return parcel.error();
+    Result<std::uint64_t> offered = Errc::out_of_memory;
+    if (parcel->note.append(note.data(), note.size())) offered = channel.offer(std::move(*parcel), std::move(done));
+    if (!offered && done) done(offered.error(), std::move(*parcel));
+    return offered;
+}
+
+}  // namespace rejoin::inline v0_1::handoff
+
+#include <cstdint>
+
+namespace rejoin::inline v0_1 {
+
+/// Names one added handler of one object. 0 is never given out: it says that memory was out and nothing was added.
+using HandlerId = std::uint32_t;
+
+/// The handlers of one kind of event, called in the order in which they were added. While they are called, a handler may add
+/// handlers (called from the next event on), remove any (itself too), and destroy the list's owner: what a running handler
+/// captured lives until it returns.
+template <class... Args>
+class Handlers {
+public:
+    Handlers() = default;
+    Handlers(Handlers&&) = delete;
+    ~Handlers() {
+        Node* const left = std::exchange(head_, nullptr);
+        if (frame_ == nullptr) free_list(left);
+        for (Frame* f = frame_; f != nullptr; f = f->outer) {
+            f->destroyed = true;
+            if (f->outer == nullptr) f->orphans = left;
+        }
+    }
+
+    bool empty() const { return head_ == nullptr; }
+
+    /// Adds `call` under `id`, which the owner makes unique. False when `call` is empty or memory is out.
+    bool add(HandlerId id, Function<void(Args...)> call) {
+        if (!call) return false;
+        auto* node = new (std::nothrow) Node{nullptr, id, std::move(call)};
+        if (node == nullptr) return false;
+        (head_ == nullptr ? head_ : last()->next) = node;
+        return true;
+    }
+
+    /// Takes the handler away; false when there is none of that id. It is not called again, not even for the event under way.
+    bool remove(HandlerId id) {
+        Node* before = nullptr;
+        for (Node* node = head_; node != nullptr; before = node, node = node->next) {
+            if (node->id != id || id == 0) continue;
+            node->id = 0;
+            if (frame_ == nullptr)
+                delete unlink(before, node);
+            else
+                frame_->removed = true;
+            return true;
+        }
+        return false;
+    }
+
+    /// Calls every handler. Returns false when one of them destroyed the list: the owner is gone, touch nothing of it.
+    bool operator()(Args... args) {
+        if (head_ == nullptr) return true;
+        Frame frame{frame_, nullptr, false, false};
+        frame_ = std::launder(&frame);  // which GCC 12 does not take for a pointer that outlives the frame: it never does
+        Node* const end = last();
+        for (Node* node = head_;; node = node->next) {
+            if (node->id != 0) node->call(args...);
+            if (frame.destroyed || node == end) break;
+        }
+        if (frame.destroyed || frame.removed) return settle(frame);
+        frame_ = frame.outer;
+        return true;
+    }
+
+private:
+    struct Node {
+        Node* next;
+        HandlerId id;  // 0: removed while running, to be freed after
+        Function<void(Args...)> call;
+    };
+    // One call under way. The outermost one frees what a destroyed list leaves behind.
+    struct Frame {
+        Frame* outer;
+        Node* orphans;
+        bool destroyed;
+        bool removed;  // a handler was: the outermost call frees it
+    };
+
+    // A handler was removed, or the list destroyed, while it was called.
+    bool settle(Frame& frame) {
+        // What a removed handler captured may own the list, or change it once more, as it goes.
+        while (!frame.destroyed && frame.outer == nullptr && std::exchange(frame.removed, false)) free_list(take_removed());
+        if (frame.destroyed) {
+            free_list(frame.orphans);
+            return false;
+        }
+        frame_ = frame.outer;
+        if (frame_ != nullptr) frame_->removed |= frame.removed;
+        return true;
+    }
+    // Looked for each time: handlers are few, and a pipe has many lists.
+    Node* last() const {
+        Node* node = head_;
+        while (node->next != nullptr) node = node->next;
+        return node;
+    }
+    static void free_list(Node* node) {
+        while (node != nullptr) delete std::exchange(node, node->next);
+    }
+    Node* unlink(Node* before, Node* node) {
+        (before == nullptr ? head_ : before->next) = node->next;
+        return node;
+    }
+    Node* take_removed() {
+        Node* taken = nullptr;
+        Node* before = nullptr;
+        for (Node *node = head_, *next; node != nullptr; node = next) {
+            next = node->next;
+            if (node->id == 0)
+                unlink(before, node)->next = std::exchange(taken, node);
+            else
+                before = node;
+        }
+        return taken;
+    }
+
+    Node* head_ = nullptr;
+    Frame* frame_ = nullptr;
+};
+
+}  // namespace rejoin::inline v0_1
+
+#include <cstdint>
+
+namespace rejoin::inline v0_1 {
+
+/// A small generator for jitter: SplitMix64 (Steele, Lea, Flood 2014). Not for secrets. Seed it from `entropy`, never from a clock:
+/// machines that start together must not move in step.
+class Random {
+public:
+    explicit constexpr Random(std::uint64_t seed) : state_(seed) {}
+
+    constexpr std::uint64_t next() {
+        std::uint64_t z = state_ += 0x9e3779b97f4a7c15;
+        z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
+        z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
+        return z ^ (z >> 31);
+    }
+    /// Evenly from 0 to `n - 1`, as an unsigned number of `n`'s width; 0 for `n` 0. (The modulo's bias is below 2⁻³² for every `n` that
+    /// fits in 32 bits.)
+    template <class T>
+    constexpr auto below(T n) -> decltype(n + 0u) {
+        return n == 0 ? 0 : static_cast<decltype(n + 0u)>(next() % static_cast<std::uint64_t>(n));
+    }
+    /// Evenly from `low` to `high`.
+    constexpr Duration between(Duration low, Duration high) {
+        const auto width = high > low ? static_cast<std::uint64_t>((high - low).nanoseconds()) + 1 : 1;
+        return low + Duration::nanoseconds(static_cast<std::int64_t>(below(width)));
+    }
+
+private:
+    std::uint64_t state_;
+};
+
+}  // namespace rejoin::inline v0_1
+
+#include <cstdint>
+#include <cstring>
+
+namespace rejoin::inline v0_1 {
+
+/// One network interface of the host.
+struct Interface {
+    std::uint32_t index = 0;  ///< the system's number for it; never 0
+    Text<15> name;            ///< as the system shows it
+    bool up = false;          ///< switched on by whoever runs the host
+    bool carrier = false;     ///< its link is there: the cable, the radio, the other end
+    bool loopback = false;
+    bool point_to_point = false;  ///< a tunnel, a modem: what the system leads there is meant to go nowhere else
+    bool noise = false;  ///< made by the system for its own ends (macOS: awdl, llw, anpi, utun …): it comes and goes without meaning
+
+    /// Whether packets can pass.
+    bool running() const { return up && carrier; }
+};
+
+/// One address of one interface.
+struct InterfaceAddress {
+    std::uint32_t interface_index = 0;
+    IpAddress ip;  ///< a link-local IPv6 address has the interface as its scope
+    std::uint8_t prefix_length = 0;
+    bool tentative = false;   ///< still being checked for another owner (RFC 4862 §5.4)
+    bool duplicate = false;   ///< the check found one
+    bool deprecated = false;  ///< its preferred lifetime is over: fit for old connections, not for new ones (RFC 4862 §5.5.4)
+    bool temporary = false;   ///< made up for a day or so, for privacy (RFC 8981)
+
+    /// Whether packets can be sent from it.
+    bool usable() const { return !tentative && !duplicate; }
+
+    friend bool operator==(const InterfaceAddress&, const InterfaceAddress&) = default;
+};
+
+/// Where the system sends a packet. All zero when it has nowhere to send it.
+struct Route {
+    bool present = false;
+    std::uint32_t interface_index = 0;  ///< the interface it leaves by
+    IpAddress gateway;                  ///< the next router; of family `none` when the destination is on the link
+    IpAddress source;                   ///< the local address that the system picks for it; may be of family `none`
+
+    friend bool operator==(const Route&, const Route&) = default;
+};
+
+/// The routes to these stand for the routes to the internet. They are looked up and never sent to.
+inline constexpr IpAddress internet_v4 = IpAddress::v4(8, 8, 8, 8);
+inline constexpr IpAddress internet_v6 = {{0x20, 0x01, 0x48, 0x60, 0x48, 0x60, 0, 0, 0, 0, 0, 0, 0, 0, 0x88, 0x88}, 0, Family::v6};
+
+/// What a host's network looks like at one moment. Compare two of them with `diff`.
+struct NetworkState {
+    Array<Interface> interfaces;
+    Array<InterfaceAddress> addresses;
+    Array<IpAddress> dns_servers;  ///< the name servers, in the system's order
+    Route route[2];                ///< the routes really taken to the internet: IPv4, IPv6. `route_for` picks one
+    bool known = false;            ///< false while nobody has looked: then the rest is empty, and says nothing
+
+    /// How many name servers are kept: more than any system asks.
+    static constexpr std::size_t dns_servers_max = 8;
+
+    /// The route to the internet for `family`; for `none`, the IPv4 one.
+    Route& route_for(Family family) { return route[family == Family::v6]; }
+    const Route& route_for(Family family) const { return route[family == Family::v6]; }
+
+    /// Whether there is a route to the internet, by either family.
+    bool connected() const { return route[0].present || route[1].present; }
+    /// Whether it is certain that there is none, so that an attempt would be wasted.
+    bool offline() const { return known && !connected(); }
+    /// The interface that leads to the internet, by IPv4 if it can; 0 when there is none.
+    std::uint32_t active_interface() const {
+        for (const Route& r : route)
+            if (r.present) return r.interface_index;
+        return 0;
+    }
+
+    /// The interface, or null. The pointer holds until the state changes.
+    const Interface* find_interface(std::uint32_t index) const {
+        for (const Interface& i : interfaces)
+            if (i.index == index) return &i;
+        return nullptr;
+    }
+    /// The interface's entry for an address, or null. The pointer holds until the state changes.
+    const InterfaceAddress* find_address(std::uint32_t interface_index, const IpAddress& ip) const {
+        for (const InterfaceAddress& a : addresses)
+            if (a.interface_index == interface_index && a.ip == ip) return &a;
+        return nullptr;
+    }
+    /// The interface that a local address belongs to, or 0. An IPv4 address may come mapped into IPv6 (RFC 4291 §2.5.5.2), as a socket
+    /// for both families has it; every loopback address belongs to the loopback interface; a link-local one without a scope, to the
+    /// first interface that has it.
+    std::uint32_t interface_of(const IpAddress& local) const;
+    /// Whether packets to `peer` need no router when they leave by that interface: it lies in the prefix of one of its addresses.
+    bool on_link(std::uint32_t interface_index, const IpAddress& peer) const;
+
+    /// Adds an interface or an address, or replaces what was known of it; false when memory is out, and nothing has changed.
+    [[gnu::cold]] bool put(const Interface& interface_) {
+        for (Interface& i : interfaces)
+            if (i.index == interface_.index) {
+                i = interface_;
+                return true;
+            }
+        return interfaces.push(interface_);
+    }
+    [[gnu::cold]] bool put(const InterfaceAddress& address) {
+        for (InterfaceAddress& a : addresses)
+            if (same_entry(a, address)) {
+                a = address;
+                return true;
+            }
+        return addresses.push(address);
+    }
+    /// Removes an interface, with its addresses. What is not there is not missed.
+    [[gnu::cold]] void remove_interface(std::uint32_t index) {
+        for (std::size_t i = interfaces.size(); i-- > 0;)
+            if (interfaces[i].index == index) interfaces.erase(i);
+        for (std::size_t i = addresses.size(); i-- > 0;)
+            if (addresses[i].interface_index == index) addresses.erase(i);
+    }
+    /// Removes the address of that interface and prefix length: the same one may stay under another length.
+    [[gnu::cold]] void remove(const InterfaceAddress& address) {
+        for (std::size_t i = addresses.size(); i-- > 0;)
+            if (same_entry(addresses[i], address)) addresses.erase(i);
+    }
+
+    /// Becomes a copy of `other`; false when memory is out, and then without the whole of it.
+    [[gnu::cold]] bool copy_from(const NetworkState& other) {
+        route[0] = other.route[0];
+        route[1] = other.route[1];
+        known = other.known;
+        return interfaces.copy_from(other.interfaces) && addresses.copy_from(other.addresses) && dns_servers.copy_from(other.dns_servers);
+    }
+
+private:
+    static bool same_entry(const InterfaceAddress& a, const InterfaceAddress& b) {
+        return a.interface_index == b.interface_index && a.prefix_length == b.prefix_length && a.ip == b.ip;
+    }
+};
+
+/// Whether both are the same address. A link-local one without a scope is the same as one with any.
+inline bool same_address(IpAddress a, const IpAddress& b) {
+    if (a.scope == 0 || b.scope == 0) a.scope = b.scope;
+    return a == b;
+}
+
+inline std::uint32_t NetworkState::interface_of(const IpAddress& local) const {
+    const IpAddress ip = unmapped(local);
+    for (const InterfaceAddress& a : addresses)
+        if (same_address(a.ip, ip)) return a.interface_index;
+    if (ip.is_loopback())
+        for (const Interface& i : interfaces)
+            if (i.loopback) return i.index;
+    return 0;
+}
+
+inline bool NetworkState::on_link(std::uint32_t interface_index, const IpAddress& peer) const {
+    const IpAddress ip = unmapped(peer);
+    for (const InterfaceAddress& a : addresses) {
+        if (a.interface_index != interface_index || a.ip.family != ip.family) continue;
+        const std::size_t whole = a.prefix_length / 8, rest = a.prefix_length % 8;
+        if (whole > ip.size() || (whole == ip.size() && rest != 0) || std::memcmp(a.ip.bytes, ip.bytes, whole) != 0) continue;
+        if (rest == 0 || (a.ip.bytes[whole] ^ ip.bytes[whole]) >> (8 - rest) == 0) return true;
+    }
+    return false;
+}
+
+}  // namespace rejoin::inline v0_1
+
+namespace rejoin::inline v0_1 {
+
+/// One difference between two states of the network: the same on every system for the same happening.
+struct NetworkChange {
+    enum class Kind : std::uint8_t {
+        interface_removed,
+        interface_down,  ///< switched off; its carrier is then not reported apart
+        carrier_down,    ///< still switched on, but its link is gone
+        address_removed,
+        address_unusable,    ///< another host has it, or it is being checked again
+        address_deprecated,  ///< its preferred lifetime is over: connections that use it go on, and do well to move
+        interface_added,
+        interface_up,    ///< switched on; `carrier_up` follows when packets can pass
+        carrier_up,      ///< packets can pass from now on
+        address_added,   ///< `address_usable` follows when packets can be sent from it
+        address_usable,  ///< packets can be sent from it from now on
+        route_added,     ///< there is a route to the internet where there was none, for `family`
+        route_changed,   ///< it leaves by another interface, through another gateway, or with another source address
+        route_removed,
+        active_interface_changed,  ///< another interface leads to the internet
+        connectivity_lost,         ///< no route to the internet is left, by either family
+        connectivity_regained,     ///< the first route to the internet is there
+        dns_changed,               ///< the name servers, or their order
+        external_address_changed,  ///< the address that the internet sees, for `family`: `ExternalAddress` tells
+        woke,                      ///< the host was suspended, for `slept`
+    };
+
+    Kind kind = Kind::interface_added;
+    /// Told as soon as it was noticed: what comes next may undo it.
+    bool early = false;
+    /// Told because it has held for `ChangeFeed::settle_time`.
+    bool settled = false;
+    /// It concerns only an interface that the system keeps for its own ends, over which no route to the internet leads.
+    bool noise = false;
+    /// Existing connections are probably dead or on the wrong path. Not so for a loss that touches link-local addresses alone, as
+    /// containers that come and go make many. A connection asks `affects`.
+    bool major = false;
+    Family family = Family::none;       ///< of the address or the route
+    std::uint32_t interface_index = 0;  ///< the interface in question; for routes the new one, or the old one if there is no new one
+    Text<15> interface_name;
+    IpAddress address;  ///< the address in question; for routes the source address
+    IpAddress gateway;  ///< for routes
+    /// Of `external_address_changed`: the address before (of family `none`: not known), and who said what it is now.
+    IpAddress old_address;
+    IpAddress server;
+    std::uint16_t server_port = 0;
+    /// Of `external_address_changed`: the local address that the internet sees at another one now. Of family `none` where no connection is
+    /// hit: `address` is the first that is known, or that of a local address which leads to the internet now and did not before.
+    IpAddress local_address;
+    /// Of `external_address_changed`: the servers see different ones, so that a peer will see yet another (RFC 4787 §4.1).
+    bool servers_disagree = false;
+    Duration slept;  ///< of `woke`
+    /// The states that were compared, this change and all others of the moment included. Valid for the duration of the call.
+    const NetworkState* before = nullptr;
+    const NetworkState* after = nullptr;
+
+    /// Whether a connection between these two addresses is hit: its address is gone or unusable, its interface is gone, down or without
+    /// carrier, or its packets go to the internet and took a route that was lost, moved away or got another gateway or another external
+    /// address. A sleep hits everything but loopback. A peer in a prefix of the connection's own interface is reached without a route.
+    /// Changes for the better hit nothing. Only during the call that delivers the change.
+    [[gnu::cold]] bool affects(const IpAddress& local, const IpAddress& peer) const {
+        if (before == nullptr || after == nullptr) return false;
+        const IpAddress ip = unmapped(local);
+        const std::uint32_t over = before->interface_of(ip);
+        if (over == 0) return false;
+        switch (kind) {
+            case Kind::interface_removed:
+            case Kind::interface_down:
+            case Kind::carrier_down:
+                return over == interface_index;
+            case Kind::address_removed:
+            case Kind::address_unusable:
+            case Kind::address_deprecated:
+                return same_address(ip, address);
+            case Kind::route_changed:
+            case Kind::route_removed:
+            case Kind::active_interface_changed:
+            case Kind::connectivity_lost: {
+                if (ip.is_loopback() || (family != Family::none && family != ip.family) || before->on_link(over, peer)) return false;
+                const Route& was = before->route_for(ip.family);
+                const Route& is = after->route_for(ip.family);
+                return was.present && was.interface_index == over && !(is.present && same_path(was, is));
+            }
+            case Kind::external_address_changed:
+                return same_address(ip, local_address) && !before->on_link(over, peer);
+            case Kind::woke:
+                return !ip.is_loopback();
+            default:
+                return false;
+        }
+    }
+
+    /// Whether what failed before may work now: there is a new way, or an old one is back.
+    bool may_help() const {
+        return kind == Kind::carrier_up || kind == Kind::address_added || kind == Kind::address_usable || kind == Kind::route_added ||
+               kind == Kind::route_changed || kind == Kind::active_interface_changed || kind == Kind::connectivity_regained ||
+               kind == Kind::dns_changed || kind == Kind::woke;
+    }
+
+    /// Whether packets take the same way by both: interface and gateway.
+    static bool same_path(const Route& a, const Route& b) { return a.interface_index == b.interface_index && a.gateway == b.gateway; }
+};
+
+namespace detail {
+
+// Looks for an element from where the last one was found: two lists in the same order are compared in one pass.
+template <class T, class Same>
+const T* find_from(std::size_t& at, const Array<T>& in, Same same) {
+    for (std::size_t n = 0; n < in.size(); ++n) {
+        const std::size_t i = (at + n) % in.size();
+        if (!same(in[i])) continue;
+        at = i + 1;
+        return &in[i];
+    }
+    return nullptr;
+}
+inline const Interface* find_from(std::size_t& at, const Array<Interface>& in, const Interface& what) {
+    return find_from(at, in, [&](const Interface& i) { return i.index == what.index; });
+}
+// Without the prefix length: an address that stays under another length has not gone.
+inline const InterfaceAddress* find_from(std::size_t& at, const Array<InterfaceAddress>& in, const InterfaceAddress& what) {
+    return find_from(at, in, [&](const InterfaceAddress& a) { return a.interface_index == what.interface_index && a.ip == what.ip; });
+}
+
+}  // namespace detail
+
+/// Calls `report(const NetworkChange&)` for each difference, in this order: interfaces lost, addresses lost, interfaces gained, addresses
+/// gained, each as the states list them; routes, IPv4 before IPv6; the active interface and connectivity; name servers. Two states that
+/// say the same make no call, whatever happened between them. `report` must leave both states as they are.
+template <class Report>
+[[gnu::cold]] void diff(const NetworkState& before, const NetworkState& after, Report&& report) {
+    using Kind = NetworkChange::Kind;
+    const auto make = [&](Kind kind, std::uint32_t index, bool major) {
+        NetworkChange change;
+        change.kind = kind;
+        change.major = major;
+        change.interface_index = index;
+        const Interface* named = after.find_interface(index);
+        if (named == nullptr) named = before.find_interface(index);
+        if (named != nullptr) change.interface_name = named->name;
+        change.noise = named != nullptr && named->noise;
+        for (const Route* r : {&before.route[0], &before.route[1], &after.route[0], &after.route[1]})
+            if (r->present && r->interface_index == index) change.noise = false;
+        if (change.noise) change.major = false;
+        change.before = &before;
+        change.after = &after;
+        return change;
+    };
+    const auto report_interface_loss = [&](Kind kind, const Interface& lost) {
+        bool major = false;
+        for (const InterfaceAddress& a : before.addresses)
+            major = major || (a.interface_index == lost.index && a.usable() && !a.ip.is_link_local());
+        report(make(kind, lost.index, major));
+    };
+    const auto report_address = [&](Kind kind, const InterfaceAddress& a, const NetworkState& in, bool major) {
+        if (in.find_address(a.interface_index, a.ip) != &a) return;  // listed before, with another prefix length
+        NetworkChange change = make(kind, a.interface_index, major && !a.ip.is_link_local());
+        change.family = a.ip.family;
+        change.address = a.ip;
+        report(change);
+    };
+
+    std::size_t at = 0;
+    for (const Interface& was : before.interfaces) {
+        const Interface* is = detail::find_from(at, after.interfaces, was);
+        if (is == nullptr)
+            report_interface_loss(Kind::interface_removed, was);
+        else if (was.up && !is->up)
+            report_interface_loss(Kind::interface_down, was);
+        else if (was.running() && !is->running())
+            report_interface_loss(Kind::carrier_down, was);
+    }
+    at = 0;
+    for (const InterfaceAddress& was : before.addresses) {
+        const InterfaceAddress* is = detail::find_from(at, after.addresses, was);
+        if (is == nullptr)
+            report_address(Kind::address_removed, was, before, was.usable());
+        else if (was.usable() && !is->usable())
+            report_address(Kind::address_unusable, was, before, true);
+        else if (was.usable() && !was.deprecated && is->deprecated)
+            report_address(Kind::address_deprecated, was, before, false);
+    }
+    at = 0;
+    for (const Interface& is : after.interfaces) {
+        const Interface* was = detail::find_from(at, before.interfaces, is);
+        if (was == nullptr) report(make(Kind::interface_added, is.index, false));
+        if (is.up && !(was != nullptr && was->up)) report(make(Kind::interface_up, is.index, false));
+        if (is.running() && !(was != nullptr && was->running())) report(make(Kind::carrier_up, is.index, false));
+    }
+    at = 0;
+    for (const InterfaceAddress& is : after.addresses) {
+        const InterfaceAddress* was = detail::find_from(at, before.addresses, is);
+        if (was == nullptr) report_address(Kind::address_added, is, after, false);
+        if (is.usable() && !(was != nullptr && was->usable())) report_address(Kind::address_usable, is, after, false);
+    }
+
+    for (Family family : {Family::v4, Family::v6}) {
+        const Route& was = before.route_for(family);
+        const Route& is = after.route_for(family);
+        if (!(was.present || is.present) || was == is) continue;
+        const Route& shown = is.present ? is : was;
+        NetworkChange change = make(!was.present  ? Kind::route_added
+                                    : !is.present ? Kind::route_removed
+                                                  : Kind::route_changed,
+                                    shown.interface_index, was.present && !(is.present && NetworkChange::same_path(was, is)));
+        change.family = family;
+        change.address = shown.source;
+        change.gateway = shown.gateway;
+        report(change);
+    }
+    const std::uint32_t from = before.active_interface(), to = after.active_interface();
+    if (from != 0 && to != 0 && from != to) report(make(Kind::active_interface_changed, to, true));
+    if (before.connected() && !after.connected()) report(make(Kind::connectivity_lost, from, true));
+    if (!before.connected() && after.connected()) report(make(Kind::connectivity_regained, to, false));
+    bool same_dns = before.dns_servers.size() == after.dns_servers.size();
+    for (std::size_t i = 0; same_dns && i < after.dns_servers.size(); ++i) same_dns = before.dns_servers[i] == after.dns_servers[i];
+    if (!same_dns) report(make(Kind::dns_changed, 0, false));
+}
+
+/// The change in one sentence for people.
+[[gnu::cold]] inline Description describe(const NetworkChange& change) {
+    using Kind = NetworkChange::Kind;
+    const auto name = [&] {
+        Text<31> text{change.interface_name};
+        return text.empty() ? text.append("number ").append_number(change.interface_index) : text;
+    }();
+    const auto interface_text = [&](TextView what) { return Description("Interface ").append(name).append(what); };
+    const auto address_text = [&](TextView what) {
+        return Description("Address ").append(to_text(change.address)).append(what).append(name);
+    };
+    const TextView protocol = change.family == Family::v6 ? "IPv6" : "IPv4";
+    const auto route_text = [&](TextView what) {
+        Description text = Description(protocol).append(what).append(name);
+        if (change.gateway.family != Family::none) text.append(" through ").append(to_text(change.gateway));
+        return text.append(".");
+    };
+    switch (change.kind) {
+        case Kind::interface_removed:
+            return interface_text(" is gone.");
+        case Kind::interface_down:
+            return interface_text(" was switched off.");
+        case Kind::carrier_down:
+            return interface_text(" lost its link.");
+        case Kind::address_removed:
+            return address_text(" was removed from ").append(".");
+        case Kind::address_unusable:
+            return address_text(" cannot be used any more on ").append(".");
+        case Kind::address_deprecated:
+            return address_text(" is not meant for new connections any more on ").append(".");
+        case Kind::interface_added:
+            return interface_text(" appeared.");
+        case Kind::interface_up:
+            return interface_text(" was switched on.");
+        case Kind::carrier_up:
+            return interface_text(" has a link.");
+        case Kind::address_added:
+            return address_text(" was added to ").append(".");
+        case Kind::address_usable:
+            return address_text(" can be used on ").append(".");
+        case Kind::route_added:
+            return route_text(" has a route to the internet by ");
+        case Kind::route_changed:
+            return route_text(" now goes to the internet by ");
+        case Kind::route_removed:
+            return Description(protocol).append(" has no route to the internet any more; it went by ").append(name).append(".");
+        case Kind::active_interface_changed:
+            return interface_text(" now leads to the internet.");
+        case Kind::connectivity_lost:
+            return TextView("There is no route to the internet any more.");
+        case Kind::connectivity_regained:
+            return Description("There is a route to the internet again, by ").append(name).append(".");
+        case Kind::dns_changed: {
+            if (change.after == nullptr || change.after->dns_servers.empty()) return TextView("No name server is known any more.");
+            Description text("Names are now looked up at ");
+            for (const IpAddress& server : change.after->dns_servers)
+                text.append(&server == change.after->dns_servers.begin() ? "" : ", ").append(to_text(server));
+            return text.append(".");
+        }
+        case Kind::external_address_changed: {
+            Description text = Description(protocol);
+            if (change.address.family == Family::none) return text.append(" has no known external address any more.");
+            text.append(change.servers_disagree ? " looks different to each server; to one it is now " : " is seen from outside as ");
+            text.append(to_text(change.address));
+            if (change.old_address.family != Family::none) text.append("; it was ").append(to_text(change.old_address));
+            return text.append(".");
+        }
+        case Kind::woke:
+            return Description("The host woke after ").append_number((change.slept.milliseconds() + 500) / 1000).append(" s of sleep.");
+    }
+    return {};
+}
+
+}  // namespace rejoin::inline v0_1
+
+#include <cstdint>
+
+namespace rejoin::inline v0_1 {
+
+/// What went wrong, in terms of what can be done about it.
+enum class FailureKind : std::uint8_t {
+    none,
+    refused,              ///< nobody listens there, or somebody says no on their behalf
+    timed_out,            ///< no answer in time
+    no_route,             ///< this host has no way there: no network, or routing forbids it
+    unreachable,          ///< something on the way, or the last hop, says it cannot be reached
+    reset,                ///< the connection was there and was torn down
+    ended,                ///< the peer ended the connection where it should have gone on
+    unresponsive,         ///< the connection is there and nothing comes through
+    address_unavailable,  ///< the local address cannot be used: gone, or not ready yet
+    address_lost,         ///< the local address or interface under a connection went away
+    address_in_use,       ///< somebody else listens there already
+    forbidden,            ///< this host's firewall or a missing privilege
+    exhausted,            ///< descriptors, ports, buffers or memory of this host
+    name_unknown,         ///< there is no such name
+    name_service,         ///< the name service gave no answer
+    protocol,             ///< the peer speaks something else, or cannot prove who it is
+    session_unknown,      ///< the peer does not know the session: it was restarted, or the session expired there
+    session_refused,      ///< the peer has no room for another session
+    overloaded,           ///< the server asks to come back later: `Failure::retry_after_ms` says when
+    redirected,           ///< the server sends its clients to another one
+    session_expired,      ///< the session was without a connection for longer than it may be
+    session_aborted,      ///< the peer gave the session up
+    fenced,               ///< a newer connection of the same session took over
+    cancelled,            ///< the program called it off
+    invalid,              ///< the program asked for what cannot be
+    other,                ///< a code that has no better kind; it is in `error`
+};
+
+/// At which point of a connection's life.
+enum class Stage : std::uint8_t { resolving, connecting, handshaking, resuming, established, listening };
+
+}  // namespace rejoin::inline v0_1
+
+namespace rejoin::inline v0_1 {
+
+/// Whom a failure lies with, as far as the failure itself tells.
+enum class Origin : std::uint8_t {
+    unknown,
+    host,  ///< this host: its network, its limits, its rules, or the program
+    path,  ///< something on the way, or nothing there at all
+    peer,  ///< the peer's host or program
+    name_service,
+};
+
+/// A classified error: what, when, and the code as it came.
+struct Failure {
+    FailureKind kind = FailureKind::none;
+    Stage stage = Stage::connecting;
+    Error error;
+    /// Of `overloaded`: for how many milliseconds the server asks to be left alone, at least.
+    std::uint32_t retry_after_ms = 0;
+
+    explicit operator bool() const { return kind != FailureKind::none; }
+    friend bool operator==(const Failure&, const Failure&) = default;
+
+    /// Whom it lies with.
+    Origin origin() const;
+    /// What usually helps, for people, as one sentence; empty where nothing needs to. Lives as long as the program.
+    const char* advice() const;
+};
+
+// Each of these tables is in the order of `FailureKind`, and apart, so that a program has only those that it asks for.
+inline Origin Failure::origin() const {
+    using enum Origin;
+    static constexpr Origin origins[] = {
+        unknown,       // none
+        peer,          // refused
+        path,          // timed_out
+        host,          // no_route
+        path,          // unreachable
+        path,          // reset
+        peer,          // ended
+        path,          // unresponsive
+        host,          // address_unavailable
+        host,          // address_lost
+        host,          // address_in_use
+        host,          // forbidden
+        host,          // exhausted
+        name_service,  // name_unknown
+        name_service,  // name_service
+        peer,          // protocol
+        peer,          // session_unknown
+        peer,          // session_refused
+        peer,          // overloaded
+        peer,          // redirected
+        path,          // session_expired
+        peer,          // session_aborted
+        peer,          // fenced
+        host,          // cancelled
+        host,          // invalid
+        unknown,       // other
+    };
+    // Who accepts a connection and then says nothing is not the path.
+    if (kind == FailureKind::timed_out && stage == Stage::handshaking) return peer;
+    if (kind == FailureKind::timed_out && stage == Stage::resolving) return name_service;
+    return origins[static_cast<std::size_t>(kind)];
+}
+
+[[gnu::cold]] inline const char* Failure::advice() const {
+    static constexpr const char* advices[] = {
+        "",                                                                                                   // none
+        "Start the server, or correct the address and the port.",                                             // refused
+        "Look whether the peer is up, and whether a firewall on the way lets the port through.",              // timed_out
+        "Connect this host to a network.",                                                                    // no_route
+        "Try another network; the peer may be switched off.",                                                 // unreachable
+        "",                                                                                                   // reset
+        "",                                                                                                   // ended
+        "Try another network.",                                                                               // unresponsive
+        "Give an address that this host has, or none.",                                                       // address_unavailable
+        "",                                                                                                   // address_lost
+        "Choose another port, or end the program that has it.",                                               // address_in_use
+        "Allow the program in this host's firewall.",                                                         // forbidden
+        "Raise this host's limits, or close what is not needed.",                                             // exhausted
+        "Correct the name.",                                                                                  // name_unknown
+        "Look at the name servers that this host is told to ask.",                                            // name_service
+        "Log in to the network if it asks for that; correct the address, the port, the key or the version.",  // protocol
+        "Start a new session.",                                                                               // session_unknown
+        "Try again later.",                                                                                   // session_refused
+        "Try again later.",                                                                                   // overloaded
+        "",                                                                                                   // redirected
+        "Start a new session.",                                                                               // session_expired
+        "Start a new session.",                                                                               // session_aborted
+        "",                                                                                                   // fenced
+        "",                                                                                                   // cancelled
+        "Correct the program.",                                                                               // invalid
+        "",                                                                                                   // other
+    };
+    return advices[static_cast<std::size_t>(kind)];
+}
+
+/// One sentence: what happened, when, and the system's own code.
+[[gnu::cold]] inline Description describe(const Failure& failure) {
+    static constexpr const char* stages[] = {"while resolving the name", "while connecting",       "during the handshake",
+                                             "while resuming",           "on the open connection", "while listening"};
+    static constexpr const char* kinds[] = {
+        "no failure",
+        "connection refused: nothing listens there",
+        "no answer in time: the peer is down, or something on the way drops packets",
+        "no route: this host is not connected, or routing forbids it",
+        "unreachable: a router or the last hop says so",
+        "connection reset by the peer or by something on the way",
+        "the peer ended the connection",
+        "the path went silent",
+        "the local address cannot be used",
+        "the local address or interface went away",
+        "the local address and port are in use",
+        "not permitted: this host's firewall, or a missing privilege",
+        "out of descriptors, ports or memory",
+        "unknown host name",
+        "the name service does not answer",
+        "the other end is not the right one, or speaks another protocol",
+        "the peer does not know the session: it was restarted, or the session expired there",
+        "the peer has no room for another session",
+        "the server asks to come back later",
+        "the server sends its clients to another one",
+        "the session was without a connection for too long",
+        "the peer gave the session up",
+        "a newer connection took over",
+        "called off by this program",
+        "not a valid request",
+        "unexpected error",
+    };
+    Description text(kinds[static_cast<std::size_t>(failure.kind)]);
+    if (failure.kind == FailureKind::none) return text;
+    text.append(" (").append(stages[static_cast<std::size_t>(failure.stage)]);
+    static constexpr const char* domains[] = {"", ", system error ", ", resolver error "};
+    if (failure.error.domain() != Error::Domain::rejoin)
+        text.append(domains[static_cast<std::size_t>(failure.error.domain())]).append_number(failure.error.code());
+    return text.append(")");
+}
+
+}  // namespace rejoin::inline v0_1
+
+// What a pipe does and why: as a state, as a value (`Pipe::explain`), as a stream of events (`Pipe::on_event`), and in numbers
+// (`Pipe::statistics`).
+namespace rejoin::inline v0_1 {
+
+/// Where a pipe stands.
+///
+///     idle --connect--> connecting --> connected <--> interrupted
+///     any but idle: --close--> closing --> closed; a failure that recovery does not meet --> closed; closed --connect--> connecting
+enum class PipeState : std::uint8_t {
+    idle,
+    connecting,  ///< on the way to the first connection
+    connected,
+    interrupted,  ///< without a connection, and on the way to the next one; a session goes on
+    closing,      ///< delivering what is queued, or reading what the peer still sends
+    closed,       ///< over: in order when the failure that comes with it is none
+};
+
+namespace detail {
+inline TextView name_of(PipeState state) {
+    static constexpr const char* names[] = {"idle", "connecting", "connected", "interrupted", "closing", "closed"};
+    return names[static_cast<std::size_t>(state)];
+}
+// Seconds with three places.
+inline Text<31> seconds_text(Duration d) {
+    Text<31> text;
+    return text.append_number(d.milliseconds() / 1000).append(".").append_number(d.milliseconds() % 1000, 3).append(" s");
+}
+}  // namespace detail
+
+/// The state and, where there is one, the failure that led to it, in one sentence.
+inline Description describe(PipeState state, const Failure& why) {
+    Description text(detail::name_of(state));
+    if (why) text.append(": ").append(describe(why));
+    return text;
+}
+
+/// What a pipe has done so far in its present conversation, or in the last one.
+struct Statistics {
+    std::uint64_t bytes_sent = 0;            ///< of the stream, queued by `send`
+    std::uint64_t bytes_received = 0;        ///< of the stream, delivered to handlers
+    std::uint64_t bytes_replayed = 0;        ///< sent again over a new connection
+    std::uint64_t bytes_unacknowledged = 0;  ///< sent or queued, and not known to have reached the peer's program (plain TCP: the system)
+    std::uint64_t connections = 0;           ///< opened and, where there is a session, joined
+    std::uint64_t resumes = 0;               ///< of these, how many went on with the session
+    std::uint64_t interruptions = 0;         ///< how often a connection broke with none to take its place
+    std::uint64_t standbys = 0;              ///< how often another was raced beside one in use
+    std::uint64_t attempts = 0;              ///< connections begun, whatever became of them
+    std::uint64_t probes = 0;                ///< sent on quiet connections
+    Duration without_connection;             ///< in all, since the first connection
+    Duration longest_without_connection;     ///< in whole milliseconds
+    Duration round_trip;                     ///< smoothed; zero while unknown, and always for a transport without a session
+};
+
+/// Why another connection is raced beside one in use.
+enum class Cause : std::uint8_t {
+    none,
+    silence,          ///< nothing was heard for too long
+    retransmissions,  ///< what was sent had to be sent again twice
+    loss,             ///< much of what is sent is lost, and there is another interface
+    network,          ///< a change of the network has hit it
+    deprecated,       ///< its address is not meant to be used any more
+};
+
+/// One thing that a pipe did, or that was done to it. A value of fixed size; its text is made by `describe`.
+struct Event {
+    enum class Kind : std::uint8_t {
+        state,       ///< the pipe's state is `state` now; `failure` says why
+        attempt,     ///< a connection was begun, to `peer`; by `interface_index` where that is not the system's choice
+        failed,      ///< an attempt failed, with `failure`
+        joined,      ///< a connection between `local` and `peer` is the one in use now
+        broken,      ///< the one in use is of no use any more: `failure`
+        standby,     ///< another is raced beside it: `cause`
+        called_off,  ///< and is not needed any more, or not to be had
+        waiting,     ///< nothing is tried for `wait`; unlimited: until something happens
+        redirected,  ///< the server sends this client to `peer`
+        resolving,   ///< the name is looked up
+        resolved,    ///< so many addresses are known: `count`
+        lost,        ///< a datagram could not be sent: `failure`
+        narrowed,    ///< large packets do not get through: connections use small segments from now on
+    };
+    Kind kind = Kind::state;
+    PipeState state = PipeState::idle;  ///< of the pipe when it happened
+    Cause cause = Cause::none;
+    TimePoint at;
+    Failure failure;
+    IpAddress local, peer;
+    std::uint16_t port = 0;  ///< of `peer`
+    std::uint32_t interface_index = 0;
+    std::uint32_t count = 0;
+    Duration wait;
+};
+
+namespace detail {
+inline TextView text_of(Cause cause) {
+    static constexpr const char* texts[] = {"",
+                                            "nothing was heard for too long",
+                                            "what was sent had to be sent again twice",
+                                            "much is lost on the way",
+                                            "the network has changed under it",
+                                            "its address is not meant to be used any more"};
+    return texts[static_cast<std::size_t>(cause)];
+}
+}  // namespace detail
+
+/// The event in one sentence for people, without its time.
+[[gnu::cold]] inline Description describe(const Event& event) {
+    using Kind = Event::Kind;
+    const auto peer = [&] { return to_text(Endpoint(event.peer, event.port)); };
+    Description text;
+    switch (event.kind) {
+        case Kind::state:
+            return describe(event.state, event.failure);
+        case Kind::attempt:
+            text.append("trying ").append(peer());
+            return event.interface_index == 0 ? text : text.append(" by interface ").append_number(event.interface_index);
+        case Kind::failed:
+            return text.append("an attempt failed: ").append(describe(event.failure));
+        case Kind::joined:
+            return text.append("talking from ").append(to_text(event.local)).append(" to ").append(peer());
+        case Kind::broken:
+            return text.append("lost the connection: ").append(describe(event.failure));
+        case Kind::standby:
+            return text.append("racing another connection: ").append(detail::text_of(event.cause));
+        case Kind::called_off:
+            return TextView("the other connection is not needed any more");
+        case Kind::waiting:
+            if (event.wait == Duration::unlimited()) return TextView("waiting for a change");
+            return text.append("waiting for ").append(detail::seconds_text(event.wait));
+        case Kind::redirected:
+            return text.append("the server sends this client to ").append(peer());
+        case Kind::resolving:
+            return TextView("looking the name up");
+        case Kind::resolved:
+            return text.append_number(event.count).append(event.count == 1 ? " address is known" : " addresses are known");
+        case Kind::lost:
+            return text.append("a datagram could not be sent: ").append(describe(event.failure));
+        case Kind::narrowed:
+            return TextView("large packets do not get through: from now on with small segments");
+    }
+    return text;
+}
+
+/// Keeps the last `N` events, for the report that a user sends: `pipe.on_event([&](const Event& e) { recorder.add(e); })`.
+template <std::size_t N>
+class Recorder {
+public:
+    void add(const Event& event) { events_[total_++ % N] = event; }
+    /// How many are kept, and how many there were in all.
+    std::size_t size() const { return total_ < N ? total_ : N; }
+    std::size_t total() const { return total_; }
+    /// The `i`th of those that are kept, the oldest first.
+    const Event& operator[](std::size_t i) const { return events_[(total_ - size() + i) % N]; }
+    /// One line of the report: when, counted from the first event that is kept, and what.
+    [[gnu::cold]] Description line(std::size_t i) const {
+        const Event& event = (*this)[i];
+        Description text(detail::seconds_text(event.at - (*this)[0].at));
+        return text.append("  ").append(describe(event));
+    }
+
+private:
+    Event events_[N];
+    std::size_t total_ = 0;
+};
+
+/// What a pipe is doing, and why.
+struct Explanation {
+    enum class Doing : std::uint8_t {
+        nothing,
+        talking,              ///< all is well
+        racing,               ///< talking, while another connection is tried: `cause`
+        resolving,            ///< looking the name up
+        trying,               ///< `attempts` connections are on their way
+        pausing,              ///< until `until`; then it tries again
+        waiting_for_network,  ///< this host is not connected
+        waiting_for_server,   ///< the server is down or busy: others try, or it was asked to be left alone
+        finishing,            ///< delivering what is queued
+    };
+    PipeState state = PipeState::idle;
+    Doing doing = Doing::nothing;
+    Cause cause = Cause::none;
+    bool online = true;              ///< whether the host has a route to the internet, as far as is known
+    Failure failure;                 ///< the last one; none while all is well
+    TimePoint until;                 ///< of `pausing`
+    Duration without;                ///< how long there has been no connection
+    unsigned attempts = 0;           ///< on their way
+    IpAddress local, peer;           ///< of the connection in use, if there is one
+    std::size_t unacknowledged = 0;  ///< bytes that wait to reach the peer's program
+};
+
+/// The explanation for people, in a sentence or two.
+[[gnu::cold]] inline Description describe(const Explanation& e) {
+    using Doing = Explanation::Doing;
+    Description text;
+    switch (e.doing) {
+        case Doing::nothing:
+            text.append(detail::name_of(e.state));
+            break;
+        case Doing::talking:
+            text.append("talking from ").append(to_text(e.local)).append(" to ").append(to_text(e.peer));
+            break;
+        case Doing::racing:
+            text.append("talking, and racing another connection: ").append(detail::text_of(e.cause));
+            break;
+        case Doing::resolving:
+            text.append("looking the name up");
+            break;
+        case Doing::trying:
+            text.append_number(e.attempts).append(e.attempts == 1 ? " connection is" : " connections are").append(" on the way");
+            break;
+        case Doing::pausing:
+            text.append("about to try again");
+            break;
+        case Doing::waiting_for_network:
+            text.append("waiting for a network");
+            break;
+        case Doing::waiting_for_server:
+            text.append("waiting for the server to be ready");
+            break;
+        case Doing::finishing:
+            text.append("delivering the last ").append_number(static_cast<std::int64_t>(e.unacknowledged)).append(" bytes");
+            break;
+    }
+    if (e.without > Duration()) text.append(", without a connection for ").append(detail::seconds_text(e.without));
+    if (e.failure) text.append("; last: ").append(describe(e.failure));
+    return text;
+}
 
 }  // namespace rejoin::inline v0_1
 
@@ -3311,7 +7106,8 @@ inline constexpr std::uint16_t nlm_f_request = 0x1, nlm_f_dump_intr = 0x10, nlm_
 inline constexpr std::uint16_t nla_type_mask = 0x3fff, ifla_ifname = 3, ifa_address = 1, ifa_local = 2, ifa_flags = 8, rta_dst = 1,
                                rta_src = 2, rta_oif = 4, rta_gateway = 5, rta_prefsrc = 7, rta_mark = 16, rta_via = 18;
 // ifi_flags
-inline constexpr std::uint32_t iff_up = 0x1, iff_loopback = 0x8, iff_running = 0x40, iff_lower_up = 0x10000, iff_dormant = 0x20000;
+inline constexpr std::uint32_t iff_up = 0x1, iff_loopback = 0x8, iff_pointopoint = 0x10, iff_running = 0x40, iff_lower_up = 0x10000,
+                               iff_dormant = 0x20000;
 // ifa_flags
 inline constexpr std::uint32_t ifa_f_temporary = 0x01, ifa_f_optimistic = 0x04, ifa_f_dadfailed = 0x08, ifa_f_deprecated = 0x20,
                                ifa_f_tentative = 0x40;
@@ -3381,6 +7177,7 @@ inline bool decode_link(Bytes body, std::endian order, Interface& to) {
     // keys.
     to.carrier = (flags & (iff_running | iff_lower_up | iff_dormant)) == (iff_running | iff_lower_up);
     to.loopback = (flags & iff_loopback) != 0;
+    to.point_to_point = (flags & iff_pointopoint) != 0;
     return for_each_attribute(body.subspan(ifinfomsg_size), order, [&](std::uint16_t type, Bytes payload) {
         if (type != ifla_ifname) return true;
         std::size_t size = 0;
@@ -3996,12 +7793,12 @@ static_assert([] {
            nla_type_mask == static_cast<std::uint16_t>(NLA_TYPE_MASK) && ifla_ifname == IFLA_IFNAME && ifa_address == IFA_ADDRESS &&
            ifa_local == IFA_LOCAL && ifa_flags == IFA_FLAGS && rta_dst == RTA_DST && rta_src == RTA_SRC && rta_mark == RTA_MARK &&
            rta_oif == RTA_OIF && rta_gateway == RTA_GATEWAY && rta_prefsrc == RTA_PREFSRC && rta_via == RTA_VIA && iff_up == IFF_UP &&
-           iff_loopback == IFF_LOOPBACK && ifa_f_optimistic == IFA_F_OPTIMISTIC && ifa_f_dadfailed == IFA_F_DADFAILED &&
-           ifa_f_deprecated == IFA_F_DEPRECATED && ifa_f_temporary == IFA_F_TEMPORARY && iff_running == IFF_RUNNING &&
-           ifa_f_tentative == IFA_F_TENTATIVE && rtnh_f_dead == RTNH_F_DEAD && rtnh_f_linkdown == RTNH_F_LINKDOWN &&
-           af_unspec == AF_UNSPEC && af_inet == AF_INET && af_inet6 == AF_INET6 && rtn_unicast == RTN_UNICAST && rtn_local == RTN_LOCAL &&
-           nlmsghdr_size == sizeof(nlmsghdr) && rtattr_size == sizeof(rtattr) && ifinfomsg_size == sizeof(ifinfomsg) &&
-           ifaddrmsg_size == sizeof(ifaddrmsg) && rtmsg_size == sizeof(rtmsg);
+           iff_loopback == IFF_LOOPBACK && iff_pointopoint == IFF_POINTOPOINT && ifa_f_optimistic == IFA_F_OPTIMISTIC &&
+           ifa_f_dadfailed == IFA_F_DADFAILED && ifa_f_deprecated == IFA_F_DEPRECATED && ifa_f_temporary == IFA_F_TEMPORARY &&
+           iff_running == IFF_RUNNING && ifa_f_tentative == IFA_F_TENTATIVE && rtnh_f_dead == RTNH_F_DEAD &&
+           rtnh_f_linkdown == RTNH_F_LINKDOWN && af_unspec == AF_UNSPEC && af_inet == AF_INET && af_inet6 == AF_INET6 &&
+           rtn_unicast == RTN_UNICAST && rtn_local == RTN_LOCAL && nlmsghdr_size == sizeof(nlmsghdr) && rtattr_size == sizeof(rtattr) &&
+           ifinfomsg_size == sizeof(ifinfomsg) && ifaddrmsg_size == sizeof(ifaddrmsg) && rtmsg_size == sizeof(rtmsg);
 }());
 
 }  // namespace rejoin::inline v0_1
@@ -4110,6 +7907,7 @@ inline bool put_name(ifreq& request, TextView name) {
                     i.up = (flags & IFF_UP) != 0;
                     i.carrier = (flags & IFF_RUNNING) != 0;
                     i.loopback = (flags & IFF_LOOPBACK) != 0;
+                    i.point_to_point = (flags & IFF_POINTOPOINT) != 0;
                     stored = to.put(i) && stored;
                 }
             }
@@ -4180,7 +7978,7 @@ inline constexpr std::size_t rtax_dst = 0, rtax_gateway = 1, rtax_netmask = 2, r
 // rtm_flags
 inline constexpr std::uint32_t rtf_up = 0x1, rtf_gateway = 0x2, rtf_host = 0x4, rtf_reject = 0x8, rtf_blackhole = 0x1000;
 // ifm_flags
-inline constexpr std::uint32_t iff_up = 0x1, iff_loopback = 0x8, iff_running = 0x40;
+inline constexpr std::uint32_t iff_up = 0x1, iff_loopback = 0x8, iff_pointopoint = 0x10, iff_running = 0x40;
 // families: that of IPv6 is each system's own
 inline constexpr std::uint8_t af_inet = 2, af_link = 18;
 // ifan_what
@@ -4539,6 +8337,7 @@ inline bool decode_message(const RouteDialect& dialect, const RouteMessageLayout
             update.kind = Kind::interface_is;
             interface_.up = (flags & iff_up) != 0;
             interface_.loopback = (flags & iff_loopback) != 0;
+            interface_.point_to_point = (flags & iff_pointopoint) != 0;
             interface_.carrier = carrier(dialect, layout, message, order, flags);
             if (!decode_link_address(dialect, addresses.at[rtax_ifp], order, interface_)) return false;
             wanted = interface_.index != 0;
@@ -4668,505 +8467,6 @@ inline RouteRequest route_query(const RouteDialect& dialect, const IpAddress& de
 
 }  // namespace rejoin::inline v0_1
 
-// `Socket`, with one face on every system.
-
-namespace rejoin::inline v0_1 {
-
-/// What the kernel knows of a TCP connection's path (TCP_INFO).
-struct PathInfo {
-    bool known = false;             ///< false where the system does not tell
-    std::uint32_t in_flight = 0;    ///< segments sent that the peer's kernel has not acknowledged
-    std::uint32_t retransmits = 0;  ///< retransmissions of the oldest of them, none answered
-    std::uint32_t probes = 0;       ///< probes of a closed window or a quiet connection, none answered
-    Duration since_ack;             ///< since the peer's kernel last acknowledged anything
-
-    /// Whether the peer's kernel answers, be the peer's program stopped or its buffers full: nothing that went out in the last `d` (or
-    /// before) waits for it, or it acknowledged something within `d`. One unanswered probe of a closed window is ordinary.
-    bool acknowledges(Duration d) const { return known && ((in_flight == 0 && probes < 2) || since_ack <= d); }
-};
-
-}  // namespace rejoin::inline v0_1
-
-#if !defined(_WIN32)
-#include <netinet/in.h>
-#include <sys/socket.h>
-#endif
-
-namespace rejoin::inline v0_1::detail {
-
-/// The address of a system's sockaddr; of family `none` when it is of neither family.
-inline IpAddress ip_of(const sockaddr* from) {
-    IpAddress ip;
-    if (from->sa_family == AF_INET) {
-        ip.family = Family::v4;
-        std::memcpy(ip.bytes, &reinterpret_cast<const sockaddr_in*>(from)->sin_addr, 4);
-    } else if (from->sa_family == AF_INET6) {
-        const auto* v6 = reinterpret_cast<const sockaddr_in6*>(from);
-        ip.family = Family::v6;
-        ip.scope = static_cast<std::uint32_t>(v6->sin6_scope_id);
-        std::memcpy(ip.bytes, &v6->sin6_addr, 16);
-    }
-    return ip;
-}
-
-/// An address and a port as the system's calls take and give them.
-struct SocketAddress {
-    SocketAddress() = default;
-    SocketAddress(const IpAddress& ip, std::uint16_t port) {
-        if (ip.family == Family::v4) {
-            v4.sin_family = AF_INET;
-            v4.sin_port = htons(port);
-            std::memcpy(&v4.sin_addr, ip.bytes, 4);
-        } else {
-            v6.sin6_family = AF_INET6;
-            v6.sin6_port = htons(port);
-            v6.sin6_scope_id = ip.scope;
-            std::memcpy(&v6.sin6_addr, ip.bytes, 16);
-        }
-    }
-    const sockaddr* get() const { return reinterpret_cast<const sockaddr*>(&v6); }
-    sockaddr* get() { return reinterpret_cast<sockaddr*>(&v6); }
-    socklen_t size() const { return v6.sin6_family == AF_INET ? sizeof v4 : sizeof v6; }
-    /// Not valid when it is of neither family.
-    Endpoint endpoint() const {
-        const IpAddress ip = ip_of(get());
-        if (ip.family == Family::none) return {};
-        return {ip, ntohs(ip.family == Family::v4 ? v4.sin_port : v6.sin6_port)};
-    }
-
-    union {
-        sockaddr_in6 v6{};
-        sockaddr_in v4;
-    };
-};
-
-}  // namespace rejoin::inline v0_1::detail
-
-#if !defined(_WIN32)
-#include <errno.h>
-#include <fcntl.h>
-#include <netinet/tcp.h>
-#include <sys/uio.h>
-#include <unistd.h>
-
-#include <utility>
-
-namespace rejoin::inline v0_1 {
-
-/// A socket: owned, move-only, non-blocking, close-on-exec, never raising SIGPIPE. Errors are the system's own codes, but for "it would
-/// have to wait", which is `would_block`.
-class Socket {
-public:
-    using Handle = int;
-
-    Socket() = default;
-    /// Takes a descriptor over and makes it non-blocking and close-on-exec.
-    explicit Socket(Handle fd) : fd_(fd) {
-        if (fd < 0) return;
-        ::fcntl(fd, F_SETFL, ::fcntl(fd, F_GETFL) | O_NONBLOCK);
-        ::fcntl(fd, F_SETFD, FD_CLOEXEC);
-#if defined(SO_NOSIGPIPE) && defined(__APPLE__)
-        set(SOL_SOCKET, SO_NOSIGPIPE, 1);  // where MSG_NOSIGNAL is newer than the system may be
-#endif
-    }
-    Socket(Socket&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-    Socket& operator=(Socket&& other) noexcept {
-        std::swap(fd_, other.fd_);
-        return *this;
-    }
-    ~Socket() { close(); }
-
-    static Result<Socket> tcp(Family family) { return open(family, SOCK_STREAM); }
-    static Result<Socket> udp(Family family) { return open(family, SOCK_DGRAM); }
-
-    explicit operator bool() const { return fd_ >= 0; }
-    Handle fd() const { return fd_; }
-    /// Gives the descriptor to the caller, who closes it.
-    Handle release() { return std::exchange(fd_, -1); }
-    void close() {
-        if (fd_ >= 0) ::close(std::exchange(fd_, -1));
-    }
-    /// Closes with a reset instead of an orderly end (SO_LINGER of zero, socket(7)): what was not sent is discarded.
-    void reset() {
-        if (fd_ < 0) return;
-        const linger now{1, 0};
-        set(SOL_SOCKET, SO_LINGER, now);
-        close();
-    }
-
-    /// Binds to a local address and port; port 0 is chosen by the system, for outgoing connections as late as it can be.
-    Result<void> bind(const IpAddress& ip, std::uint16_t port) {
-#if defined(IP_BIND_ADDRESS_NO_PORT)
-        if (port == 0 && !listening_reuse_) set(IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1);
-#endif
-        // Everybody's IPv6 address stands for IPv4 too, whatever the system's habit. OpenBSD has it otherwise, and cannot be asked.
-        if (ip.family == Family::v6 && ip.is_unspecified()) set(IPPROTO_IPV6, IPV6_V6ONLY, 0);
-        detail::SocketAddress to(ip, port);
-        return result(::bind(fd_, to.get(), to.size()));
-    }
-    /// Lets a server listen again at once on a port whose old connections still linger (SO_REUSEADDR, socket(7)); before `bind`.
-    void reuse_address() {
-        listening_reuse_ = true;
-        set(SOL_SOCKET, SO_REUSEADDR, 1);
-    }
-    Result<void> listen(int backlog) { return result(::listen(fd_, backlog)); }
-    /// Starts to connect. `would_block`: under way; when it is writable, `take_error` has the outcome.
-    Result<void> connect(const IpAddress& ip, std::uint16_t port) {
-        detail::SocketAddress to(ip, port);
-        if (::connect(fd_, to.get(), to.size()) == 0) return {};
-        return errno == EINPROGRESS || errno == EINTR ? Error(Errc::would_block) : last_error();
-    }
-    /// Takes one waiting connection.
-    Result<Socket> accept() {
-        for (;;) {
-#if defined(__linux__)
-            const int fd = ::accept4(fd_, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
-            if (fd >= 0) return Socket(fd, Made{});
-#else
-            const int fd = ::accept(fd_, nullptr, nullptr);
-            if (fd >= 0) return Socket(fd);
-#endif
-            if (errno != EINTR) return last_error();
-        }
-    }
-
-    /// Whether an error of `accept` means that descriptors or memory are out: the connection still waits (accept(2)).
-    static bool exhausted(Error error) {
-        for (int code : {EMFILE, ENFILE, ENOBUFS, ENOMEM})
-            if (error == Error::system(code)) return true;
-        return false;
-    }
-
-    /// Reads what is there; 0 is the end of the stream.
-    Result<std::size_t> receive(MutableBytes to) {
-        for (;;) {
-            const ssize_t n = ::recv(fd_, to.data(), to.size(), 0);
-            if (n >= 0) return static_cast<std::size_t>(n);
-            if (errno != EINTR) return last_error();
-        }
-    }
-    /// Writes the pieces in order in one system call; returns how many bytes the system took, at least one. At most 8 pieces count.
-    Result<std::size_t> send(std::span<const Bytes> pieces) {
-        if (pieces.size() == 1) return send(pieces[0]);
-        iovec vectors[8];
-        msghdr message{};
-        message.msg_iov = vectors;
-        for (Bytes piece : pieces.first(pieces.size() < 8 ? pieces.size() : 8))
-            vectors[message.msg_iovlen++] = {const_cast<std::byte*>(piece.data()), piece.size()};
-        for (;;) {
-            const ssize_t n = ::sendmsg(fd_, &message, MSG_NOSIGNAL);
-            if (n >= 0) return static_cast<std::size_t>(n);
-            if (errno != EINTR) return last_error();
-        }
-    }
-    Result<std::size_t> send(Bytes bytes) {
-        for (;;) {
-            const ssize_t n = ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
-            if (n >= 0) return static_cast<std::size_t>(n);
-            if (errno != EINTR) return last_error();
-        }
-    }
-    /// Sends one datagram from a UDP socket, whole or not at all. `would_block`: the system has no room for it now.
-    Result<void> send_to(Bytes datagram, const IpAddress& ip, std::uint16_t port) {
-        detail::SocketAddress to(ip, port);
-        for (;;) {
-            if (::sendto(fd_, datagram.data(), datagram.size(), MSG_NOSIGNAL, to.get(), to.size()) >= 0) return {};
-            if (errno != EINTR) return last_error();
-        }
-    }
-    /// Takes one datagram, and says whom it is from; it may be empty. One that does not fit is `too_large`, and gone.
-    Result<std::size_t> receive_from(MutableBytes to, Endpoint& from) {
-        detail::SocketAddress sender;
-        iovec room{to.data(), to.size()};
-        msghdr message{};
-        message.msg_iov = &room;
-        message.msg_iovlen = 1;
-        for (;;) {
-            message.msg_name = sender.get();
-            message.msg_namelen = sizeof sender;
-            const ssize_t n = ::recvmsg(fd_, &message, 0);
-            if (n < 0 && errno == EINTR) continue;
-            if (n < 0) return last_error();
-            from = sender.endpoint();
-            if ((message.msg_flags & MSG_TRUNC) != 0) return Errc::too_large;
-            return static_cast<std::size_t>(n);
-        }
-    }
-    /// Ends the sending direction; the peer reads the end of the stream after everything that was sent.
-    Result<void> shutdown_send() { return result(::shutdown(fd_, SHUT_WR)); }
-
-    /// The pending error of the socket (SO_ERROR), which is thereby cleared; none is `Error{}`.
-    Error take_error() {
-        int error = 0;
-        socklen_t size = sizeof error;
-        if (::getsockopt(fd_, SOL_SOCKET, SO_ERROR, &error, &size) != 0) return Error::system(errno);
-        return error == 0 ? Error() : Error::system(error);
-    }
-    Endpoint local_endpoint() const { return endpoint_of(::getsockname); }
-    Endpoint peer_endpoint() const { return endpoint_of(::getpeername); }
-
-    /// Sends small pieces at once (TCP_NODELAY): the library gathers by itself.
-    void no_delay() { set(IPPROTO_TCP, TCP_NODELAY, 1); }
-    /// Lets the kernel retransmit at least this often, where it can (Linux 6.15 and later: TCP_RTO_MAX_MS, 1 s to 120 s), so that a
-    /// connection kept in use finds a returned path soon.
-    void cap_retransmission(Duration at_least_every) {
-#if defined(__linux__)
-        set(IPPROTO_TCP, 44 /* TCP_RTO_MAX_MS */, static_cast<int>(at_least_every.milliseconds()));
-#else
-        static_cast<void>(at_least_every);
-#endif
-    }
-    PathInfo path_info() const;
-
-private:
-    struct Made {};
-    Socket(Handle fd, Made) : fd_(fd) {}
-
-    static Result<Socket> open(Family family, int type) {
-        if (family == Family::none) return Errc::invalid_argument;
-        const int domain = family == Family::v4 ? AF_INET : AF_INET6;
-#if defined(__linux__)
-        const int fd = ::socket(domain, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-        if (fd < 0) return last_error();
-        return Socket(fd, Made{});
-#else
-        const int fd = ::socket(domain, type, 0);
-        if (fd < 0) return last_error();
-        return Socket(fd);
-#endif
-    }
-    static Error last_error() { return errno == EAGAIN || errno == EWOULDBLOCK ? Error(Errc::would_block) : Error::system(errno); }
-    static Result<void> result(int returned) {
-        if (returned != 0) return last_error();
-        return {};
-    }
-    template <class T>
-    void set(int level, int option, const T& value) {
-        ::setsockopt(fd_, level, option, &value, sizeof value);
-    }
-    Endpoint endpoint_of(int (*get)(int, sockaddr*, socklen_t*)) const {
-        detail::SocketAddress from;
-        socklen_t size = sizeof from;
-        if (get(fd_, from.get(), &size) != 0) return {};
-        return from.endpoint();
-    }
-
-    Handle fd_ = -1;
-    bool listening_reuse_ = false;
-};
-
-#if !defined(__linux__)
-inline PathInfo Socket::path_info() const { return {}; }
-#endif
-
-}  // namespace rejoin::inline v0_1
-#endif
-
-#if defined(__linux__)
-
-namespace rejoin::inline v0_1 {
-
-inline PathInfo Socket::path_info() const {
-    tcp_info info{};
-    socklen_t size = sizeof info;
-    if (::getsockopt(fd_, IPPROTO_TCP, TCP_INFO, &info, &size) != 0) return {};
-    PathInfo path;
-    path.known = true;
-    path.in_flight = info.tcpi_unacked;
-    path.probes = info.tcpi_probes;
-    path.retransmits = info.tcpi_retransmits;
-    path.since_ack = Duration::milliseconds(info.tcpi_last_ack_recv);
-    return path;
-}
-
-}  // namespace rejoin::inline v0_1
-#endif
-
-#include <utility>
-
-#if defined(_WIN32)
-
-namespace rejoin::inline v0_1 {
-
-/// A socket: owned, move-only, non-blocking, not inherited by child processes. Errors are the system's own codes (WSAGetLastError), but for
-/// "it would have to wait", which is `would_block`.
-class Socket {
-public:
-    using Handle = SOCKET;
-
-    Socket() = default;
-    /// Takes a socket over and makes it non-blocking and not inheritable.
-    explicit Socket(Handle fd) : fd_(fd) {
-        if (fd == INVALID_SOCKET) return;
-        u_long on = 1;
-        ::ioctlsocket(fd, static_cast<long>(FIONBIO), &on);
-        ::SetHandleInformation(reinterpret_cast<HANDLE>(fd), HANDLE_FLAG_INHERIT, 0);
-    }
-    Socket(Socket&& other) noexcept : fd_(std::exchange(other.fd_, INVALID_SOCKET)) {}
-    Socket& operator=(Socket&& other) noexcept {
-        std::swap(fd_, other.fd_);
-        return *this;
-    }
-    ~Socket() { close(); }
-
-    static Result<Socket> tcp(Family family) { return open(family, SOCK_STREAM); }
-    /// An ICMP error that an earlier datagram met with does not come back from a later call (SIO_UDP_CONNRESET and SIO_UDP_NETRESET are
-    /// off).
-    static Result<Socket> udp(Family family) {
-        auto made = open(family, SOCK_DGRAM);
-        if (!made) return made;
-        for (DWORD report : {0x9800000Cu /* SIO_UDP_CONNRESET */, 0x9800000Fu /* SIO_UDP_NETRESET */}) {
-            BOOL off = FALSE;
-            DWORD size = 0;
-            ::WSAIoctl(made->fd_, report, &off, sizeof off, nullptr, 0, &size, nullptr, nullptr);
-        }
-        return made;
-    }
-
-    explicit operator bool() const { return fd_ != INVALID_SOCKET; }
-    Handle fd() const { return fd_; }
-    /// Gives the socket to the caller, who closes it.
-    Handle release() { return std::exchange(fd_, INVALID_SOCKET); }
-    void close() {
-        if (fd_ != INVALID_SOCKET) ::closesocket(std::exchange(fd_, INVALID_SOCKET));
-    }
-    /// Closes with a reset instead of an orderly end (SO_LINGER of zero): what was not sent is discarded.
-    void reset() {
-        if (fd_ == INVALID_SOCKET) return;
-        set(SOL_SOCKET, SO_LINGER, linger{1, 0});
-        close();
-    }
-
-    /// Binds to a local address and port; port 0 is chosen by the system.
-    Result<void> bind(const IpAddress& ip, std::uint16_t port) {
-        // Everybody's IPv6 address stands for IPv4 too, as elsewhere.
-        if (ip.family == Family::v6 && ip.is_unspecified()) set(IPPROTO_IPV6, IPV6_V6ONLY, DWORD{0});
-        const detail::SocketAddress to(ip, port);
-        return result(::bind(fd_, to.get(), to.size()));
-    }
-    /// For a server: nobody else may bind to its port (SO_EXCLUSIVEADDRUSE); before `bind`. Connections that linger do not keep a port from
-    /// being bound here; what SO_REUSEADDR does here is to let any program take it away.
-    void reuse_address() { set(SOL_SOCKET, SO_EXCLUSIVEADDRUSE, BOOL{TRUE}); }
-    /// A backlog of more than 200 has to be asked for as a hint, the number negated, or counts as 200.
-    Result<void> listen(int backlog) { return result(::listen(fd_, backlog > 200 ? -backlog : backlog)); }
-    /// Starts to connect. `would_block`: under way; when it is writable, `take_error` has the outcome.
-    Result<void> connect(const IpAddress& ip, std::uint16_t port) {
-        const detail::SocketAddress to(ip, port);
-        return result(::connect(fd_, to.get(), to.size()));
-    }
-    /// Takes one waiting connection.
-    Result<Socket> accept() {
-        const Handle fd = ::accept(fd_, nullptr, nullptr);
-        if (fd == INVALID_SOCKET) return detail::winsock_error();
-        return Socket(fd);
-    }
-    /// Whether an error of `accept` means that descriptors or memory are out: the connection still waits.
-    static bool exhausted(Error error) { return error == Error::system(WSAEMFILE) || error == Error::system(WSAENOBUFS); }
-
-    /// Reads what is there; 0 is the end of the stream.
-    Result<std::size_t> receive(MutableBytes to) {
-        const int n = ::recv(fd_, reinterpret_cast<char*>(to.data()), length(to.size()), 0);
-        if (n >= 0) return static_cast<std::size_t>(n);
-        return detail::winsock_error();
-    }
-    /// Writes the pieces in order in one system call; returns how many bytes the system took, at least one. At most 8 pieces count.
-    Result<std::size_t> send(std::span<const Bytes> pieces) {
-        WSABUF buffers[8];
-        DWORD count = 0;
-        for (Bytes piece : pieces.first(pieces.size() < 8 ? pieces.size() : 8))
-            buffers[count++] = {static_cast<ULONG>(length(piece.size())), const_cast<CHAR*>(reinterpret_cast<const CHAR*>(piece.data()))};
-        DWORD sent = 0;
-        if (::WSASend(fd_, buffers, count, &sent, 0, nullptr, nullptr) != 0) return detail::winsock_error();
-        return sent;
-    }
-    Result<std::size_t> send(Bytes bytes) { return send({&bytes, 1}); }
-    /// Sends one datagram from a UDP socket, whole or not at all. `would_block`: the system has no room for it now.
-    Result<void> send_to(Bytes datagram, const IpAddress& ip, std::uint16_t port) {
-        const detail::SocketAddress to(ip, port);
-        const int n = ::sendto(fd_, reinterpret_cast<const char*>(datagram.data()), length(datagram.size()), 0, to.get(), to.size());
-        return result(n >= 0 ? 0 : n);
-    }
-    /// Takes one datagram, and says whom it is from; it may be empty. One that does not fit is `too_large`, and gone.
-    Result<std::size_t> receive_from(MutableBytes to, Endpoint& from) {
-        detail::SocketAddress sender;
-        int size = sizeof sender;
-        const int n = ::recvfrom(fd_, reinterpret_cast<char*>(to.data()), length(to.size()), 0, sender.get(), &size);
-        if (n < 0 && ::WSAGetLastError() != WSAEMSGSIZE) return detail::winsock_error();
-        from = sender.endpoint();
-        if (n < 0) return Errc::too_large;
-        return static_cast<std::size_t>(n);
-    }
-    /// Ends the sending direction; the peer reads the end of the stream after everything that was sent.
-    Result<void> shutdown_send() { return result(::shutdown(fd_, SD_SEND)); }
-
-    /// The pending error of the socket (SO_ERROR), which is thereby cleared; none is `Error{}`.
-    Error take_error() {
-        int error = 0;
-        int size = sizeof error;
-        if (::getsockopt(fd_, SOL_SOCKET, SO_ERROR, reinterpret_cast<char*>(&error), &size) != 0) return detail::winsock_error();
-        return error == 0 ? Error() : Error::system(error);
-    }
-    Endpoint local_endpoint() const { return endpoint_of(::getsockname); }
-    Endpoint peer_endpoint() const { return endpoint_of(::getpeername); }
-
-    /// Sends small pieces at once (TCP_NODELAY): the library gathers by itself.
-    void no_delay() { set(IPPROTO_TCP, TCP_NODELAY, BOOL{TRUE}); }
-    /// Windows has no bound on the time between retransmissions.
-    void cap_retransmission(Duration) {}
-    /// From SIO_TCP_INFO (Windows 10 1703 and later). The system does not say when it last heard from the peer, nor what becomes of its
-    /// probes of a closed window: so nothing is known while the window is closed.
-    PathInfo path_info() const {
-        struct {  // TCP_INFO_v0
-            std::uint32_t state, mss;
-            std::uint64_t connection_time_ms;
-            std::uint8_t timestamps;
-            std::uint32_t rtt_us, min_rtt_us, bytes_in_flight, congestion_window, send_window, receive_window, receive_buffer;
-            std::uint64_t bytes_out, bytes_in;
-            std::uint32_t reordered, retransmitted, fast_retransmits, duplicate_acks, timeout_episodes;
-            std::uint8_t syn_retransmits;
-        } info;
-        DWORD version = 0, size = 0;
-        PathInfo path;
-        if (::WSAIoctl(fd_, 0xD8000027u /* SIO_TCP_INFO */, &version, sizeof version, &info, sizeof info, &size, nullptr, nullptr) != 0 ||
-            size < sizeof info || info.mss == 0)
-            return path;
-        path.known = info.send_window > 0;
-        path.in_flight = (info.bytes_in_flight + info.mss - 1) / info.mss;
-        path.since_ack = Duration::unlimited();
-        return path;
-    }
-
-private:
-    static int length(std::size_t n) { return n > INT32_MAX ? INT32_MAX : static_cast<int>(n); }
-    static Result<Socket> open(Family family, int type) {
-        if (family == Family::none) return Errc::invalid_argument;
-        if (const Error error = detail::start_winsock()) return error;
-        const Handle fd =
-            ::WSASocketW(family == Family::v4 ? AF_INET : AF_INET6, type, 0, nullptr, 0, WSA_FLAG_OVERLAPPED | detail::no_handle_inherit);
-        if (fd == INVALID_SOCKET) return detail::winsock_error();
-        return Socket(fd);
-    }
-    static Result<void> result(int returned) {
-        if (returned != 0) return detail::winsock_error();
-        return {};
-    }
-    template <class T>
-    void set(int level, int option, const T& value) {
-        ::setsockopt(fd_, level, option, reinterpret_cast<const char*>(&value), sizeof value);
-    }
-    Endpoint endpoint_of(int(WSAAPI* get)(SOCKET, sockaddr*, int*)) const {
-        detail::SocketAddress from;
-        int size = sizeof from;
-        if (get(fd_, from.get(), &size) != 0) return {};
-        return from.endpoint();
-    }
-
-    Handle fd_ = INVALID_SOCKET;
-};
-
-}  // namespace rejoin::inline v0_1
-#endif
-
 namespace rejoin::inline v0_1 {
 
 /// The local address that the system would send from to `destination` now, or of family `none` where it would not send. A datagram socket
@@ -5222,6 +8522,7 @@ private:
             i.up = (at->ifa_flags & IFF_UP) != 0;
             i.carrier = (at->ifa_flags & IFF_RUNNING) != 0;
             i.loopback = (at->ifa_flags & IFF_LOOPBACK) != 0;
+            i.point_to_point = (at->ifa_flags & IFF_POINTOPOINT) != 0;
 #if defined(__APPLE__)
             i.noise = noise_interface(name);
 #endif
@@ -5453,6 +8754,8 @@ private:
             i.up = adapter->OperStatus != IfOperStatusNotPresent;
             i.carrier = adapter->OperStatus == IfOperStatusUp || adapter->OperStatus == IfOperStatusUnknown;
             i.loopback = adapter->IfType == IF_TYPE_SOFTWARE_LOOPBACK;
+            i.point_to_point =
+                adapter->IfType == IF_TYPE_TUNNEL || adapter->IfType == IF_TYPE_PPP || adapter->IfType == IF_TYPE_PROP_VIRTUAL;
             stored = to.put(i) && stored;
             for (const auto* at = adapter->FirstUnicastAddress; at != nullptr; at = at->Next) {
                 InterfaceAddress address;
@@ -6001,7 +9304,8 @@ static_assert([] {
                 rtsock::rtax_ifp == RTAX_IFP && rtsock::rtax_ifa == RTAX_IFA && rtsock::rtf_up == RTF_UP &&
                 rtsock::rtf_gateway == RTF_GATEWAY && rtsock::rtf_host == RTF_HOST && rtsock::rtf_reject == RTF_REJECT &&
                 rtsock::rtf_blackhole == RTF_BLACKHOLE && rtsock::iff_up == IFF_UP && rtsock::iff_loopback == IFF_LOOPBACK &&
-                rtsock::iff_running == IFF_RUNNING && layout(dialect, RTM_DELADDR).type == RTM_DELADDR;
+                rtsock::iff_pointopoint == IFF_POINTOPOINT && rtsock::iff_running == IFF_RUNNING &&
+                layout(dialect, RTM_DELADDR).type == RTM_DELADDR;
     same = same && route.header == sizeof(rt_msghdr) && route.addrs == offsetof(rt_msghdr, rtm_addrs) &&
            route.flags == offsetof(rt_msghdr, rtm_flags) && route.index == offsetof(rt_msghdr, rtm_index) &&
            route.error == offsetof(rt_msghdr, rtm_errno) && route.process == offsetof(rt_msghdr, rtm_pid) &&
@@ -6402,176 +9706,14 @@ struct Action {
 
 }  // namespace rejoin::inline v0_1
 
-#include <cstdint>
-
 namespace rejoin::inline v0_1 {
 
-/// What went wrong, in terms of what can be done about it.
-enum class FailureKind : std::uint8_t {
-    none,
-    refused,              ///< nobody listens there, or somebody says no on their behalf
-    timed_out,            ///< no answer in time
-    no_route,             ///< this host has no way there: no network, or routing forbids it
-    unreachable,          ///< something on the way, or the last hop, says it cannot be reached
-    reset,                ///< the connection was there and was torn down
-    ended,                ///< the peer ended the connection where it should have gone on
-    unresponsive,         ///< the connection is there and nothing comes through
-    address_unavailable,  ///< the local address cannot be used: gone, or not ready yet
-    address_lost,         ///< the local address or interface under a connection went away
-    address_in_use,       ///< somebody else listens there already
-    forbidden,            ///< this host's firewall or a missing privilege
-    exhausted,            ///< descriptors, ports, buffers or memory of this host
-    name_unknown,         ///< there is no such name
-    name_service,         ///< the name service gave no answer
-    protocol,             ///< the peer speaks something else, or cannot prove who it is
-    session_unknown,      ///< the peer does not know the session: it was restarted, or the session expired there
-    session_refused,      ///< the peer has no room for another session
-    session_expired,      ///< the session was without a connection for longer than it may be
-    session_aborted,      ///< the peer gave the session up
-    fenced,               ///< a newer connection of the same session took over
-    cancelled,            ///< the program called it off
-    invalid,              ///< the program asked for what cannot be
-    other,                ///< a code that has no better kind; it is in `error`
+/// How a connection leaves this host, and how large its pieces are. By default as the system has it.
+struct Way {
+    IpAddress from;                     ///< the local address; of family none: the system's choice
+    std::uint32_t interface_index = 0;  ///< the interface, whatever the routes prefer; 0: the system's choice
+    std::uint16_t segment_max = 0;      ///< bytes in one segment or packet at most; 0: what both ends allow
 };
-
-/// At which point of a connection's life.
-enum class Stage : std::uint8_t { resolving, connecting, handshaking, resuming, established, listening };
-
-}  // namespace rejoin::inline v0_1
-
-namespace rejoin::inline v0_1 {
-
-/// Whom a failure lies with, as far as the failure itself tells.
-enum class Origin : std::uint8_t {
-    unknown,
-    host,  ///< this host: its network, its limits, its rules, or the program
-    path,  ///< something on the way, or nothing there at all
-    peer,  ///< the peer's host or program
-    name_service,
-};
-
-/// A classified error: what, when, and the code as it came.
-struct Failure {
-    FailureKind kind = FailureKind::none;
-    Stage stage = Stage::connecting;
-    Error error;
-
-    explicit operator bool() const { return kind != FailureKind::none; }
-    friend bool operator==(const Failure&, const Failure&) = default;
-
-    /// Whom it lies with.
-    Origin origin() const;
-    /// What usually helps, for people, as one sentence; empty where nothing needs to. Lives as long as the program.
-    const char* advice() const;
-};
-
-// Each of these tables is in the order of `FailureKind`, and apart, so that a program has only those that it asks for.
-inline Origin Failure::origin() const {
-    using enum Origin;
-    static constexpr Origin origins[] = {
-        unknown,       // none
-        peer,          // refused
-        path,          // timed_out
-        host,          // no_route
-        path,          // unreachable
-        path,          // reset
-        peer,          // ended
-        path,          // unresponsive
-        host,          // address_unavailable
-        host,          // address_lost
-        host,          // address_in_use
-        host,          // forbidden
-        host,          // exhausted
-        name_service,  // name_unknown
-        name_service,  // name_service
-        peer,          // protocol
-        peer,          // session_unknown
-        peer,          // session_refused
-        path,          // session_expired
-        peer,          // session_aborted
-        peer,          // fenced
-        host,          // cancelled
-        host,          // invalid
-        unknown,       // other
-    };
-    // Who accepts a connection and then says nothing is not the path.
-    if (kind == FailureKind::timed_out && stage == Stage::handshaking) return peer;
-    if (kind == FailureKind::timed_out && stage == Stage::resolving) return name_service;
-    return origins[static_cast<std::size_t>(kind)];
-}
-
-[[gnu::cold]] inline const char* Failure::advice() const {
-    static constexpr const char* advices[] = {
-        "",                                                                                                   // none
-        "Start the server, or correct the address and the port.",                                             // refused
-        "Look whether the peer is up, and whether a firewall on the way lets the port through.",              // timed_out
-        "Connect this host to a network.",                                                                    // no_route
-        "Try another network; the peer may be switched off.",                                                 // unreachable
-        "",                                                                                                   // reset
-        "",                                                                                                   // ended
-        "Try another network.",                                                                               // unresponsive
-        "Give an address that this host has, or none.",                                                       // address_unavailable
-        "",                                                                                                   // address_lost
-        "Choose another port, or end the program that has it.",                                               // address_in_use
-        "Allow the program in this host's firewall.",                                                         // forbidden
-        "Raise this host's limits, or close what is not needed.",                                             // exhausted
-        "Correct the name.",                                                                                  // name_unknown
-        "Look at the name servers that this host is told to ask.",                                            // name_service
-        "Log in to the network if it asks for that; correct the address, the port, the key or the version.",  // protocol
-        "Start a new session.",                                                                               // session_unknown
-        "Try again later.",                                                                                   // session_refused
-        "Start a new session.",                                                                               // session_expired
-        "Start a new session.",                                                                               // session_aborted
-        "",                                                                                                   // fenced
-        "",                                                                                                   // cancelled
-        "Correct the program.",                                                                               // invalid
-        "",                                                                                                   // other
-    };
-    return advices[static_cast<std::size_t>(kind)];
-}
-
-/// One sentence: what happened, when, and the system's own code.
-[[gnu::cold]] inline Description describe(const Failure& failure) {
-    static constexpr const char* stages[] = {"while resolving the name", "while connecting",       "during the handshake",
-                                             "while resuming",           "on the open connection", "while listening"};
-    static constexpr const char* kinds[] = {
-        "no failure",
-        "connection refused: nothing listens there",
-        "no answer in time: the peer is down, or something on the way drops packets",
-        "no route: this host is not connected, or routing forbids it",
-        "unreachable: a router or the last hop says so",
-        "connection reset by the peer or by something on the way",
-        "the peer ended the connection",
-        "the path went silent",
-        "the local address cannot be used",
-        "the local address or interface went away",
-        "the local address and port are in use",
-        "not permitted: this host's firewall, or a missing privilege",
-        "out of descriptors, ports or memory",
-        "unknown host name",
-        "the name service does not answer",
-        "the other end is not the right one, or speaks another protocol",
-        "the peer does not know the session: it was restarted, or the session expired there",
-        "the peer has no room for another session",
-        "the session was without a connection for too long",
-        "the peer gave the session up",
-        "a newer connection took over",
-        "called off by this program",
-        "not a valid request",
-        "unexpected error",
-    };
-    Description text(kinds[static_cast<std::size_t>(failure.kind)]);
-    if (failure.kind == FailureKind::none) return text;
-    text.append(" (").append(stages[static_cast<std::size_t>(failure.stage)]);
-    static constexpr const char* domains[] = {"", ", system error ", ", resolver error "};
-    if (failure.error.domain() != Error::Domain::rejoin)
-        text.append(domains[static_cast<std::size_t>(failure.error.domain())]).append_number(failure.error.code());
-    return text.append(")");
-}
-
-}  // namespace rejoin::inline v0_1
-
-namespace rejoin::inline v0_1 {
 
 /// Hears what happens on one connection. Every call may destroy the connection; those that return bool say whether it still exists, and
 /// the connection touches nothing of itself when it does not.
@@ -6632,9 +9774,9 @@ concept EventSource = requires(E& source, const E& seen, Loop& loop, NetworkObse
 ///
 ///     C(Loop&, ConnectionObserver&)                   not open yet
 ///     void set_observer(ConnectionObserver&)          from now on
-///     Result<void> open(const Endpoint& to, const IpAddress& from)
-///                                                     starts to connect to a numeric endpoint, from a local address unless its family is
-///                                                     none; `on_open` or `on_error` comes later, never inside
+///     Result<void> open(const Endpoint& to, const Way&)
+///                                                     starts to connect to a numeric endpoint, on that way; `on_open` or `on_error` comes
+///                                                     later, never inside
 ///     Result<size_t> write(std::span<const Bytes>)    takes what it can, in order, at least a byte; else `would_block`, or why not
 ///     void want_writable()                            asks for one `on_writable`
 ///     void pause(bool), bool paused()                 stops and resumes `on_bytes`
@@ -6646,11 +9788,11 @@ concept EventSource = requires(E& source, const E& seen, Loop& loop, NetworkObse
 ///     Result<void> adopt(Socket), Socket release()    for `Pipe::adopt`, `release` and `Listener`; adopted is open at once
 ///     PathInfo path_info()                            tells a silent peer whose kernel answers from a dead path
 template <class C>
-concept TransportConnection = requires(C& c, const C& seen, Loop& loop, ConnectionObserver& observer, const Endpoint& to,
-                                       const IpAddress& from, std::span<const Bytes> pieces) {
+concept TransportConnection = requires(C& c, const C& seen, Loop& loop, ConnectionObserver& observer, const Endpoint& to, const Way& way,
+                                       std::span<const Bytes> pieces) {
     C(loop, observer);
     c.set_observer(observer);
-    { c.open(to, from) } -> std::same_as<Result<void>>;
+    { c.open(to, way) } -> std::same_as<Result<void>>;
     { c.write(pieces) } -> std::same_as<Result<std::size_t>>;
     c.want_writable();
     c.pause(true);
@@ -6680,7 +9822,7 @@ concept Transport = requires {
 }
 &&TransportConnection<typename T::Connection>;
 
-/// Decides what to do about a failure. Pure: no clock, no system call.
+/// Decides what to do about a failure. Pure: no clock, no system call. An accepted pipe has none, as its peer does the connecting.
 ///
 ///     R::Options                                      default-constructible
 ///     R(const R::Options&, uint64_t seed)             the options outlive it; the seed is random, for jitter
@@ -6691,6 +9833,17 @@ concept Transport = requires {
 ///                                                     this, an attempt has the pipe's `connect_timeout` and no other beside it
 ///     void connected(TimePoint now)                   a connection is open and joined
 ///     Duration network_regained(TimePoint now)        the network changed for the better: when to try; without this, at once
+///     void network_changed(TimePoint now)             the network changed under the connection, or for the better
+///     Duration liveness_interval(const NetworkState&, Duration usual)
+///                                                     how often a quiet connection of a session is to be probed on this network, where
+///                                                     `usual` is what the transport's options say
+///  Optional, all together, to share something among the pipes of one loop to one server (as it was asked for, by name or number):
+///     R::Server                                       what is shared; default-constructible. `TimePoint next(TimePoint now) const`: when
+///                                                     the pipe that waits for longest is to ask again; never: not before a pipe to this
+///                                                     server was asked `decide`, `connected`, `leave` or `idle`
+///     void join(R::Server&), void leave()             from when a conversation begins until it is over
+///     bool admitted(TimePoint now)                    whether an attempt may be made now; if not, the pipe waits for its turn
+///     void idle()                                     no attempt of this pipe is to come
 template <class R>
 concept RecoveryPolicy = requires(R& policy, const typename R::Options& options, std::uint64_t seed, const Failure& failure,
                                   const NetworkState& network, TimePoint now) {
@@ -6698,6 +9851,128 @@ concept RecoveryPolicy = requires(R& policy, const typename R::Options& options,
     R(options, seed);
     { policy.decide(failure, network, now) } -> std::same_as<Action>;
 };
+
+}  // namespace rejoin::inline v0_1
+
+namespace rejoin::inline v0_1 {
+
+/// The addresses of one name, and the order in which to try them: by RFC 8305 §4, both families in turn, beginning with the family that the
+/// system puts first (RFC 6724). The last winner comes first; one that lost stands behind the others until its penalty is over, which
+/// doubles with each loss. Pure: time comes in.
+class Candidates {
+public:
+    /// A loser's first penalty, and the longest.
+    static constexpr Duration penalty = Duration::seconds(1);
+    static constexpr Duration penalty_max = Duration::seconds(60);
+
+    /// Takes new addresses, in the system's order; what is known of those that stay is kept. False, and nothing has changed, when memory is
+    /// out.
+    [[gnu::cold]] bool set(const Array<IpAddress>& addresses) {
+        Array<Candidate> fresh;
+        if (!fresh.reserve(addresses.size())) return false;
+        std::size_t at[2] = {};  // in each family
+        Family turn = addresses.empty() ? Family::none : addresses[0].family;
+        while (fresh.size() < addresses.size()) {
+            std::size_t& i = at[turn == Family::v6];
+            while (i < addresses.size() && addresses[i].family != turn) ++i;
+            if (i < addresses.size()) fresh.push({addresses[i++], {}, 0, false});
+            turn = turn == Family::v4 ? Family::v6 : Family::v4;
+        }
+        for (Candidate& candidate : fresh)
+            if (const Candidate* known = find(candidate.ip)) candidate = *known;
+        const bool had_winner = has_winner_;
+        const IpAddress winner = had_winner ? all_[0].ip : IpAddress();
+        all_ = std::move(fresh);
+        has_winner_ = false;
+        if (had_winner) won(winner);
+        restart();
+        return true;
+    }
+    bool empty() const { return all_.empty(); }
+    std::size_t size() const { return all_.size(); }
+    bool has(const IpAddress& ip) const { return const_cast<Candidates*>(this)->find(ip) != nullptr; }
+
+    /// Begins a new round: each address may be tried again.
+    void restart() {
+        for (Candidate& candidate : all_) candidate.tried = false;
+    }
+    /// Whether each address has been tried in this round.
+    bool round_over() const {
+        for (const Candidate& candidate : all_)
+            if (!candidate.tried) return false;
+        return true;
+    }
+    /// The address to try next; of family none when there is none at all. Begins a new round where one is over.
+    IpAddress next(TimePoint now) {
+        if (round_over()) restart();
+        Candidate* best = nullptr;
+        for (Candidate& candidate : all_) {
+            if (candidate.tried) continue;
+            if (best == nullptr || (best->penalised(now) && candidate.behind_until < best->behind_until)) best = &candidate;
+        }
+        if (best == nullptr) return {};
+        best->tried = true;
+        return best->ip;
+    }
+
+    /// This one failed.
+    void lost(const IpAddress& ip, TimePoint now) {
+        Candidate* candidate = find(ip);
+        if (candidate == nullptr) return;
+        Duration longer = penalty * (std::int64_t{1} << candidate->losses);
+        if (candidate->losses < 6) ++candidate->losses;
+        candidate->behind_until = now + (longer < penalty_max ? longer : penalty_max);
+    }
+    /// This one serves: it is the first from now on.
+    void won(const IpAddress& ip) {
+        Candidate* candidate = find(ip);
+        if (candidate == nullptr) return;
+        Candidate winner = *candidate;
+        winner.losses = 0;
+        winner.behind_until = {};
+        for (; candidate != all_.begin(); --candidate) *candidate = candidate[-1];
+        all_[0] = winner;
+        has_winner_ = true;
+    }
+
+private:
+    struct Candidate {
+        IpAddress ip;
+        TimePoint behind_until;
+        std::uint8_t losses;
+        bool tried;
+        bool penalised(TimePoint now) const { return behind_until > now; }
+    };
+    Candidate* find(const IpAddress& ip) {
+        for (Candidate& candidate : all_)
+            if (candidate.ip == ip) return &candidate;
+        return nullptr;
+    }
+
+    Array<Candidate> all_;
+    bool has_winner_ = false;
+};
+
+/// The `n`th interface, from 0, by which `peer` may be reached beside the one that the system's route takes, in the state's order: it runs,
+/// and has an address of the peer's family that is usable, preferred and good beyond its link. 0 when there is none. Never one when the
+/// route leads through a tunnel, whose user wants nothing to go beside it, nor to a peer that only its own link reaches. Pure.
+[[gnu::cold]] inline std::uint32_t other_interface(const NetworkState& network, const IpAddress& peer, std::size_t n) {
+    const IpAddress to = unmapped(peer);
+    const Route& route = network.route_for(to.family);
+    const Interface* const usual = route.present ? network.find_interface(route.interface_index) : nullptr;
+    if (to.is_loopback() || to.is_link_local() || (usual != nullptr && usual->point_to_point)) return 0;
+    for (const Interface& i : network.interfaces)
+        if (network.on_link(i.index, to)) return 0;
+    for (const Interface& i : network.interfaces) {
+        if (&i == usual || !i.running() || i.loopback || i.noise || i.point_to_point) continue;
+        for (const InterfaceAddress& a : network.addresses) {
+            if (a.interface_index != i.index || a.ip.family != to.family || !a.usable() || a.deprecated || a.ip.is_link_local()) continue;
+            if (n-- == 0) return i.index;
+            break;
+        }
+    }
+    return 0;
+}
 
 }  // namespace rejoin::inline v0_1
 
@@ -7130,6 +10405,10 @@ constexpr FailureKind kind_of(Errc code) {
             return FailureKind::session_unknown;
         case Errc::session_limit:
             return FailureKind::session_refused;
+        case Errc::overloaded:
+            return FailureKind::overloaded;
+        case Errc::redirected:
+            return FailureKind::redirected;
         case Errc::session_aborted:
             return FailureKind::session_aborted;
         case Errc::session_fenced:
@@ -7204,10 +10483,56 @@ public:
 
 }  // namespace rejoin::inline v0_1
 
+#include <utility>
+
 namespace rejoin::inline v0_1 {
 
-/// A recovery policy that does not let go: jittered backoff within a retry budget, quick overlapping attempts just after a break, no
-/// attempt while there is no route, and one at once when the network is back. Pure: time comes in, and the seed from the pipe.
+/// Judges the path of one connection by what the kernel says of it from time to time. Pure.
+class PathWatch {
+public:
+    enum class Verdict : std::uint8_t {
+        fine,
+        suspect,  ///< the same segment had to be sent again twice, and nothing came back
+        lossy,    ///< it works, and loses so much that another path is worth a try
+    };
+
+    /// So many segments sent again, of so many, in a stretch of at least `stretch`: TCP's throughput is down to a tenth and less by then.
+    static constexpr std::uint32_t lossy_percent = 15;
+    static constexpr std::uint32_t segments_min = 20;
+    static constexpr Duration stretch = Duration::seconds(2);
+
+    Verdict look(const PathInfo& info, TimePoint now) {
+        if (!info.known) return Verdict::fine;
+        if (info.in_flight > 0 && info.retransmits >= 2) return Verdict::suspect;
+        if (now < began_) return Verdict::fine;
+        const std::uint32_t sent = info.segments_sent - sent_, again = info.segments_resent - resent_;
+        if (counting_ && (now - began_ < stretch || sent < segments_min)) return Verdict::fine;
+        const bool lossy = std::exchange(counting_, true) && again * 100 >= sent * lossy_percent;
+        began_ = now;
+        sent_ = info.segments_sent;
+        resent_ = info.segments_resent;
+        return lossy ? Verdict::lossy : Verdict::fine;
+    }
+    /// Begins anew, for the next connection; loss does not count before `not_before`.
+    void restart(TimePoint not_before = {}) {
+        *this = {};
+        began_ = not_before;
+    }
+
+private:
+    TimePoint began_;
+    std::uint32_t sent_ = 0;
+    std::uint32_t resent_ = 0;
+    bool counting_ = false;
+};
+
+}  // namespace rejoin::inline v0_1
+
+namespace rejoin::inline v0_1 {
+
+/// A recovery policy that does not let go: jittered backoff within a retry budget, quick overlapping attempts just after a break and just
+/// after a change of the network, no attempt while there is no route, and one at once when the network is back. The budget, and a breaker
+/// that keeps a crowd off a server that is down, are shared by all pipes of a loop to that server. Pure: time comes in, and the seed.
 class Persistent {
 public:
     struct Options {
@@ -7218,23 +10543,145 @@ public:
         /// second at best, so attempts a quarter of a second apart find a returned path sooner than any one of them.
         Duration overlap = Duration::milliseconds(250);
         Duration fresh = Duration::seconds(10);
-        /// Attempts at hand, and how long it takes for one more: a peer that fails at once is not hammered, even by a jitter that
-        /// draws short pauses. An attempt without a route is not counted.
+        /// Attempts at hand for each pipe to one server, and how long it takes for one more: a peer that fails at once is not hammered,
+        /// even by a jitter that draws short pauses. An attempt without a route, and one while the network settles, are not counted.
         int budget = 40;
         Duration budget_refill = Duration::seconds(5);
         /// After this long with a connection the next break starts with a clean slate.
         Duration stable_after = Duration::seconds(10);
         /// When the network comes back, the first attempt is spread over this long, so that a crowd does not arrive as one.
         Duration regain_jitter = Duration::milliseconds(50);
+        /// For this long after a change of the network everything may fail although every address is right (an address that is still being
+        /// checked, a router that does not forward yet, a name server that is not there yet): attempts then follow each other within
+        /// `overlap`, and are not counted.
+        Duration settling = Duration::seconds(5);
+    };
+
+    /// What all pipes of a loop to one server share. After `failures_max` failures in a row that lie with the server, it counts as down:
+    /// one pipe goes on trying, and the others wait. When it answers, they come one after another, `pace` apart. So they do, too, where it
+    /// has ended as many connections within `together` as a server does that is restarted at once.
+    class Server {
+    public:
+        static constexpr int failures_max = 5;
+        static constexpr Duration pace = Duration::milliseconds(4);
+        static constexpr Duration together = Duration::milliseconds(100);
+
+        /// Whether `who` may make an attempt now; if not, it waits.
+        [[gnu::cold]] bool admit(const void* who, TimePoint now) {
+            if (held_until_ != TimePoint()) {
+                if (now < held_until_) return false;
+                held_until_ = {};
+                recover(now);
+            }
+            if (state_ == State::answers) return true;
+            if (state_ == State::down) {
+                if (prober_ == nullptr) prober_ = who;
+                return prober_ == who;
+            }
+            if (now < next_) return false;
+            if (now - next_ > over_after) state_ = State::answers;  // nobody has waited for a while
+            next_ = now + pace;
+            return true;
+        }
+        /// When whoever waits for longest is to try `admit` again; never: when this has been told of something.
+        TimePoint next(TimePoint now) const {
+            if (held_until_ > now) return held_until_;
+            if (state_ == State::recovers) return next_;
+            return state_ == State::down && prober_ != nullptr ? TimePoint::never() : now;
+        }
+        bool down() const { return state_ == State::down; }
+
+    private:
+        friend Persistent;
+        enum class State : std::uint8_t { answers, down, recovers };
+        static constexpr Duration over_after = Duration::seconds(1);
+
+        [[gnu::noinline, gnu::cold]] void ended(TimePoint now) {
+            if (endings_ == 0 || now - first_ending_ > together) {
+                first_ending_ = now;
+                endings_ = 0;
+            }
+            if (++endings_ >= failures_max && state_ == State::answers) recover(now);
+        }
+        void failed(const void* who) {
+            if (++failures_ < failures_max) return;
+            failures_ = failures_max;
+            state_ = State::down;
+            if (prober_ == nullptr) prober_ = who;
+        }
+        void answered(TimePoint now) {
+            failures_ = 0;
+            prober_ = nullptr;
+            if (state_ == State::down) recover(now);
+        }
+        void recover(TimePoint now) {
+            state_ = State::recovers;
+            next_ = now;
+        }
+        void release(const void* who) {
+            if (prober_ == who) prober_ = nullptr;
+        }
+        // Of what is spent, each pipe makes one good in every `budget_refill`.
+        [[gnu::cold]] bool spend(const Options& options, TimePoint now) {
+            const std::int64_t each = options.budget_refill.nanoseconds();
+            if (spent_ == 0) refilled_at_ = now;
+            const std::int64_t made_good = each > 0 ? (now - refilled_at_).nanoseconds() / each * pipes_ : spent_;
+            if (made_good > 0) {
+                spent_ = made_good < spent_ ? spent_ - made_good : 0;
+                refilled_at_ = now;
+            }
+            if (spent_ >= std::int64_t{options.budget} * pipes_) return false;
+            ++spent_;
+            return true;
+        }
+
+        const void* prober_ = nullptr;
+        TimePoint next_;
+        TimePoint held_until_;
+        TimePoint refilled_at_;
+        TimePoint first_ending_;
+        std::int64_t spent_ = 0;
+        std::int64_t pipes_ = 0;
+        int failures_ = 0;
+        int endings_ = 0;
+        State state_ = State::answers;
     };
 
     /// `seed` from the system's entropy: machines that start or fail together must not move in step.
     Persistent(const Options& options, std::uint64_t seed) : options_(&options), random_(seed) {}
+    Persistent(const Persistent&) = delete;
+    ~Persistent() { leave(); }
+
+    /// Shares `server` with others from now on; it outlives this, or `leave`. Without one there is no budget and no breaker.
+    void join(Server& server) {
+        leave();
+        server_ = &server;
+        ++server.pipes_;
+    }
+    [[gnu::cold]] void leave() {
+        if (server_ == nullptr) return;
+        idle();
+        --server_->pipes_;
+        // What those who left have spent is not for the others to make good.
+        const std::int64_t limit = std::int64_t{options_->budget} * (server_->pipes_ > 0 ? server_->pipes_ : 1);
+        if (server_->spent_ > limit) server_->spent_ = limit;
+        server_ = nullptr;
+    }
+    /// Nothing is tried for now: if this was the one that does it for all, another takes over.
+    void idle() {
+        if (server_ != nullptr) server_->release(this);
+    }
+    /// Whether an attempt may be made now; if not, `Server::next` says when to ask again.
+    bool admitted(TimePoint now) { return server_ == nullptr || server_->admit(this, now); }
 
     [[gnu::cold]] Action decide(const Failure& failure, const NetworkState& network, TimePoint now) {
         if (broken_at_ == TimePoint()) broken_at_ = now;
+        const bool answered = failure.stage == Stage::handshaking || failure.stage == Stage::resuming;
+        bool settling = false;  // it may come of a network that is not ready
         switch (failure.kind) {
             case FailureKind::session_unknown:
+                if (server_ != nullptr) server_->answered(now);
+                return Action::give_up();
             case FailureKind::session_expired:
             case FailureKind::session_aborted:
             case FailureKind::cancelled:
@@ -7248,49 +10695,85 @@ public:
                 return Action::give_up();
             case FailureKind::name_unknown:
                 // Without a network nobody was asked, whatever the system's resolver makes of that.
-                if (network.offline()) return Action::wait_for_network();
+                if (network.offline()) return wait_for_network();
                 if (failure.stage == Stage::resolving && !ever_connected_) return Action::give_up();
+                settling = true;
                 break;
             case FailureKind::no_route:
             case FailureKind::name_service:
-                if (network.offline()) return Action::wait_for_network();
+                if (network.offline()) return wait_for_network();
+                settling = true;
                 break;
+            case FailureKind::unreachable:
+            case FailureKind::address_unavailable:
+                settling = true;
+                break;
+            case FailureKind::timed_out:
+                if (answered && server_ != nullptr) server_->failed(this);
+                settling = !answered;
+                break;
+            case FailureKind::refused:
+            case FailureKind::session_refused:
+                if (server_ != nullptr) server_->failed(this);
+                break;
+            case FailureKind::overloaded: {
+                const Duration asked = Duration::milliseconds(failure.retry_after_ms);
+                const Duration away = asked < overloaded_cap ? asked : overloaded_cap;
+                if (server_ != nullptr && server_->held_until_ < now + away) server_->held_until_ = now + away;
+                const Duration pause = back_off(now, true);
+                const Duration jittered = random_.between(away, away + away / 2);
+                return Action::retry_after(pause > jittered ? pause : jittered);
+            }
             case FailureKind::reset:
             case FailureKind::ended:
+                if (failure.stage == Stage::established && server_ != nullptr) server_->ended(now);
+                [[fallthrough]];
             case FailureKind::unresponsive:
             case FailureKind::address_lost:
             case FailureKind::fenced:
                 if (failure.stage == Stage::established && spend(now)) return Action::retry_after(Duration());
+                if (answered && server_ != nullptr) server_->failed(this);
                 break;
             default:
                 break;
         }
-        const Duration pause = back_off(now, failure.kind != FailureKind::no_route);
+        const Duration pause = settling && now < settled_by_ ? random_.between(options_->overlap / 5, options_->overlap)
+                                                             : back_off(now, failure.kind != FailureKind::no_route);
         return failure.stage == Stage::connecting ? Action::try_next(pause) : Action::retry_after(pause);
     }
 
     /// How long to leave an attempt alone before another is started beside it.
-    Duration patience(TimePoint now) {
+    [[gnu::cold]] Duration patience(TimePoint now) {
         if (broken_at_ == TimePoint()) broken_at_ = now;
-        return now - broken_at_ < options_->fresh ? options_->overlap : back_off(now);
+        return now - broken_at_ < options_->fresh || now < settled_by_ ? options_->overlap : back_off(now, true);
     }
 
     /// A connection is open and, where there is a session, joined.
-    void connected(TimePoint now) {
+    [[gnu::cold]] void connected(TimePoint now) {
+        if (server_ != nullptr) server_->answered(now);
         ever_connected_ = true;
         connected_at_ = now;
         broken_at_ = TimePoint();
     }
 
-    /// The network has changed for the better, or in a way that may make an address work: when to try.
+    /// The network has changed in a way that concerns this pipe's peer, or may.
+    void network_changed(TimePoint now) { settled_by_ = now + options_->settling; }
+    /// It has changed for the better, or in a way that may make an address work: when to try.
     Duration network_regained(TimePoint) {
         previous_pause_ = Duration();
         return random_.between(Duration(), options_->regain_jitter);
     }
 
 private:
+    static constexpr Duration overloaded_cap = Duration::seconds(120);
+
+    Action wait_for_network() {
+        idle();
+        return Action::wait_for_network();
+    }
+    bool spend(TimePoint now) { return server_ == nullptr || server_->spend(*options_, now); }
     // Decorrelated jitter: each pause between the base and three times the one before, capped. A long stable connection resets it.
-    Duration back_off(TimePoint now, bool counts = true) {
+    [[gnu::cold]] Duration back_off(TimePoint now, bool counts) {
         if (connected_at_ != TimePoint() && broken_at_ - connected_at_ >= options_->stable_after) previous_pause_ = Duration();
         connected_at_ = TimePoint();
         const Duration base = options_->backoff_base;
@@ -7300,2552 +10783,16 @@ private:
         if (counts && !spend(now) && pause < options_->budget_refill) pause = options_->budget_refill;
         return pause;
     }
-    bool spend(TimePoint now) {
-        if (refilled_at_ == TimePoint()) {
-            refilled_at_ = now;
-            tokens_ = options_->budget;
-        }
-        const std::int64_t refill =
-            options_->budget_refill.nanoseconds() > 0 ? (now - refilled_at_).nanoseconds() / options_->budget_refill.nanoseconds() : 0;
-        if (refill > 0) {
-            tokens_ = refill > options_->budget - tokens_ ? options_->budget : tokens_ + static_cast<int>(refill);
-            refilled_at_ = now;
-        }
-        if (tokens_ == 0) return false;
-        --tokens_;
-        return true;
-    }
 
     const Options* options_;
+    Server* server_ = nullptr;
     Random random_;
     Duration previous_pause_;
     TimePoint broken_at_;
     TimePoint connected_at_;
-    TimePoint refilled_at_;
-    int tokens_ = 0;
+    TimePoint settled_by_;
     bool ever_connected_ = false;
 };
-
-}  // namespace rejoin::inline v0_1
-
-#include <cstddef>
-#include <cstdlib>
-#include <utility>
-
-namespace rejoin::inline v0_1 {
-
-/// A queue of bytes in one block that doubles as it must. Holds no memory until the first byte comes, and none after `release`.
-class Ring {
-public:
-    Ring() = default;
-    Ring(Ring&& other) noexcept
-        : data_(std::exchange(other.data_, nullptr)),
-          capacity_(std::exchange(other.capacity_, 0)),
-          head_(std::exchange(other.head_, 0)),
-          size_(std::exchange(other.size_, 0)) {}
-    Ring& operator=(Ring&& other) noexcept {
-        std::swap(data_, other.data_);
-        std::swap(capacity_, other.capacity_);
-        std::swap(head_, other.head_);
-        std::swap(size_, other.size_);
-        return *this;
-    }
-    ~Ring() { std::free(data_); }
-
-    std::size_t size() const { return size_; }
-    std::size_t capacity() const { return capacity_; }
-    bool empty() const { return size_ == 0; }
-    /// How large the block is when it has to hold `size` bytes; 0 for more than there can be.
-    std::size_t capacity_for(std::size_t size) const {
-        std::size_t capacity = capacity_ == 0 ? 256 : capacity_;
-        for (; capacity < size; capacity *= 2)
-            if (capacity > SIZE_MAX / 4) return 0;
-        return capacity;
-    }
-
-    /// Copies `bytes` to the end; false, and unchanged, when memory is out.
-    bool append(Bytes bytes) {
-        if (head_ + size_ + bytes.size() > capacity_) return append_in_two(bytes);
-        copy(data_ + head_ + size_, bytes);
-        size_ += bytes.size();
-        return true;
-    }
-
-    /// Removes the first `n` bytes, of which there are at least as many.
-    void drop(std::size_t n) {
-        size_ -= n;
-        head_ = size_ == 0 ? 0 : (head_ + n) & (capacity_ - 1);  // an empty ring starts over, so that small use stays in one piece
-    }
-
-    /// The bytes from `at` on, as far as they lie in one piece: at most `limit`. Call again with `at` moved on for the rest.
-    Bytes peek(std::size_t at, std::size_t limit) const {
-        if (at >= size_) return {};
-        const std::size_t from = (head_ + at) & (capacity_ - 1);
-        std::size_t n = size_ - at;
-        if (n > capacity_ - from) n = capacity_ - from;
-        return {data_ + from, n < limit ? n : limit};
-    }
-
-    /// Gives the memory back, with whatever was in it.
-    void release() {
-        std::free(std::exchange(data_, nullptr));
-        capacity_ = head_ = size_ = 0;
-    }
-
-private:
-    bool append_in_two(Bytes bytes) {
-        if (bytes.size() > capacity_ - size_ && !grow(size_ + bytes.size())) return false;
-        const std::size_t tail = (head_ + size_) & (capacity_ - 1);
-        const std::size_t first = bytes.size() < capacity_ - tail ? bytes.size() : capacity_ - tail;
-        copy(data_ + tail, bytes.first(first));
-        copy(data_, bytes.subspan(first));
-        size_ += bytes.size();
-        return true;
-    }
-    bool grow(std::size_t need) {
-        const std::size_t capacity = capacity_for(need);
-        auto* grown = capacity == 0 ? nullptr : static_cast<std::byte*>(std::malloc(capacity));
-        if (grown == nullptr) return false;
-        const Bytes first = peek(0, size_);
-        copy(grown, first);
-        copy(grown + first.size(), peek(first.size(), size_));
-        std::free(data_);
-        data_ = grown;
-        capacity_ = capacity;
-        head_ = 0;
-        return true;
-    }
-
-    std::byte* data_ = nullptr;
-    std::size_t capacity_ = 0;  // a power of two, or 0
-    std::size_t head_ = 0;
-    std::size_t size_ = 0;
-};
-
-}  // namespace rejoin::inline v0_1
-
-namespace rejoin::inline v0_1::session {
-
-/// Every frame is one byte of type, three of payload length, and the payload; all numbers are big-endian. README.md of this folder
-/// specifies them.
-enum class FrameType : std::uint8_t {
-    hello = 0x01,    ///< client: a new session
-    welcome = 0x02,  ///< server: its identity and key
-    resume = 0x03,   ///< client: go on with a session
-    resumed = 0x04,  ///< server: from here, and proof
-    confirm = 0x05,  ///< client: proof
-    refused = 0x06,  ///< server: no, and why
-    data = 0x10,     ///< the next bytes of the stream
-    ack = 0x11,      ///< everything before this offset has reached the application
-    ping = 0x12,     ///< answer with the same eight bytes
-    pong = 0x13,
-    fin = 0x14,      ///< the stream ends here; counts as one offset
-    goodbye = 0x15,  ///< server: both streams have ended and arrived
-    abort = 0x16,    ///< the session is over, delivered or not
-};
-
-inline constexpr std::size_t frame_header_size = 4;
-inline constexpr std::size_t frame_length_max = 0xffffff;
-/// The longest payload of a frame that is not `data`, once the handshake is over.
-inline constexpr std::size_t control_length_max = 8;
-
-struct FrameHeader {
-    FrameType type;
-    std::uint32_t length;
-};
-
-/// Reads a header of `frame_header_size` bytes.
-inline FrameHeader read_frame_header(const std::byte* from) {
-    const auto word = load_big<std::uint32_t>(from);
-    return {static_cast<FrameType>(word >> 24), word & 0xffffff};
-}
-
-inline void write_frame_header(std::byte* to, FrameType type, std::size_t length) {
-    store_big(to, static_cast<std::uint32_t>(type) << 24 | static_cast<std::uint32_t>(length));
-}
-
-/// Whether a frame of an established session may have this length: the one table of lengths.
-inline bool frame_length_allowed(FrameHeader header) {
-    switch (header.type) {
-        case FrameType::data:
-            return header.length > 0;
-        case FrameType::ack:
-        case FrameType::ping:
-        case FrameType::pong:
-            return header.length == 8;
-        case FrameType::fin:
-        case FrameType::goodbye:
-            return header.length == 0;
-        case FrameType::abort:
-            return header.length == 1;
-        default:
-            return false;
-    }
-}
-
-}  // namespace rejoin::inline v0_1::session
-
-#include <bit>
-
-namespace rejoin::inline v0_1 {
-
-/// 32 bytes: a digest, a proof or a key.
-struct Digest {
-    std::byte bytes[32] = {};
-    operator Bytes() const { return bytes; }
-};
-
-/// SHA-256 (FIPS 180-4 §6.2), incremental.
-class Sha256 {
-public:
-    void update(Bytes bytes) {
-        length_ += bytes.size();
-        while (!bytes.empty()) {
-            const std::size_t room = sizeof block_ - filled_;
-            const Bytes part = bytes.first(bytes.size() < room ? bytes.size() : room);
-            copy(block_ + filled_, part);
-            filled_ += part.size();
-            bytes = bytes.subspan(part.size());
-            if (filled_ == sizeof block_) compress();
-        }
-    }
-
-    /// The digest of everything so far; the object is spent.
-    Digest finish() {
-        const std::uint64_t bits = length_ * 8;
-        block_[filled_++] = std::byte{0x80};
-        if (filled_ > 56) {
-            std::memset(block_ + filled_, 0, sizeof block_ - filled_);
-            compress();
-        }
-        std::memset(block_ + filled_, 0, 56 - filled_);
-        store_big(block_ + 56, bits);
-        compress();
-        Digest digest;
-        for (std::size_t i = 0; i < 8; ++i) store_big(digest.bytes + 4 * i, state_[i]);
-        return digest;
-    }
-
-private:
-    void compress() {
-        static constexpr std::uint32_t k[64] = {
-            0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5, 0xd807aa98, 0x12835b01,
-            0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174, 0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc,
-            0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc, 0x76f988da, 0x983e5152, 0xa831c66d, 0xb00327c8, 0xbf597fc7, 0xc6e00bf3, 0xd5a79147,
-            0x06ca6351, 0x14292967, 0x27b70a85, 0x2e1b2138, 0x4d2c6dfc, 0x53380d13, 0x650a7354, 0x766a0abb, 0x81c2c92e, 0x92722c85,
-            0xa2bfe8a1, 0xa81a664b, 0xc24b8b70, 0xc76c51a3, 0xd192e819, 0xd6990624, 0xf40e3585, 0x106aa070, 0x19a4c116, 0x1e376c08,
-            0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3, 0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208,
-            0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2};
-        std::uint32_t w[64];
-        for (std::size_t i = 0; i < 16; ++i) w[i] = load_big<std::uint32_t>(block_ + 4 * i);
-        for (std::size_t i = 16; i < 64; ++i) {
-            const std::uint32_t s0 = std::rotr(w[i - 15], 7) ^ std::rotr(w[i - 15], 18) ^ (w[i - 15] >> 3);
-            const std::uint32_t s1 = std::rotr(w[i - 2], 17) ^ std::rotr(w[i - 2], 19) ^ (w[i - 2] >> 10);
-            w[i] = w[i - 16] + s0 + w[i - 7] + s1;
-        }
-        std::uint32_t a = state_[0], b = state_[1], c = state_[2], d = state_[3], e = state_[4], f = state_[5], g = state_[6],
-                      h = state_[7];
-        for (std::size_t i = 0; i < 64; ++i) {
-            const std::uint32_t t1 = h + (std::rotr(e, 6) ^ std::rotr(e, 11) ^ std::rotr(e, 25)) + ((e & f) ^ (~e & g)) + k[i] + w[i];
-            const std::uint32_t t2 = (std::rotr(a, 2) ^ std::rotr(a, 13) ^ std::rotr(a, 22)) + ((a & b) ^ (a & c) ^ (b & c));
-            h = g, g = f, f = e, e = d + t1, d = c, c = b, b = a, a = t1 + t2;
-        }
-        state_[0] += a, state_[1] += b, state_[2] += c, state_[3] += d, state_[4] += e, state_[5] += f, state_[6] += g, state_[7] += h;
-        filled_ = 0;
-    }
-
-    std::uint32_t state_[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
-    std::uint64_t length_ = 0;
-    std::size_t filled_ = 0;
-    std::byte block_[64];
-};
-
-/// HMAC-SHA-256 (RFC 2104) of the pieces in order.
-inline Digest hmac_sha256(Bytes key, std::span<const Bytes> pieces) {
-    std::byte pad[64] = {};
-    if (key.size() > sizeof pad) {
-        Sha256 hash;
-        hash.update(key);
-        copy(pad, hash.finish());
-    } else {
-        copy(pad, key);
-    }
-    for (std::byte& b : pad) b ^= std::byte{0x36};
-    Sha256 inner;
-    inner.update(pad);
-    for (Bytes piece : pieces) inner.update(piece);
-    for (std::byte& b : pad) b ^= std::byte{0x36 ^ 0x5c};
-    Sha256 outer;
-    outer.update(pad);
-    outer.update(inner.finish());
-    return outer.finish();
-}
-
-/// Whether two proofs are the same, in a time that does not depend on where they differ.
-inline bool equal_in_constant_time(const Digest& a, const Digest& b) {
-    unsigned char difference = 0;
-    for (std::size_t i = 0; i < sizeof a.bytes; ++i)
-        difference = static_cast<unsigned char>(difference | std::to_integer<unsigned char>(a.bytes[i] ^ b.bytes[i]));
-    return *static_cast<volatile unsigned char*>(&difference) == 0;
-}
-
-}  // namespace rejoin::inline v0_1
-
-// How a connection joins a session, both ends, as pure state machines. One round trip before the client sends data:
-//
-//   new session       client: HELLO ->            <- WELCOME :server           client: CONFIRM, DATA ...
-//   resume            client: RESUME ->           <- RESUMED :server           client: CONFIRM, DATA ...
-//   no                                            <- REFUSED :server (closes)
-//
-// Both proofs are HMAC-SHA-256, under the session's key, over everything the two ends said, fresh nonces of both included; so a
-// recorded handshake proves nothing later. The server changes nothing of a session before it has seen CONFIRM, and the old connection
-// serves until then: so only CONFIRM, with which the client gives the old connection up, says from where both directions go on.
-namespace rejoin::inline v0_1::session {
-
-/// Names a session: 16 bytes from the system's entropy.
-struct SessionId {
-    std::byte bytes[16] = {};
-    friend bool operator==(const SessionId&, const SessionId&) = default;
-};
-
-struct Nonce {
-    std::byte bytes[16] = {};
-};
-
-/// What both ends of a session know of it for ever: its name and key.
-struct Identity {
-    SessionId id;
-    Digest key;
-};
-
-inline constexpr std::byte magic_and_version[4] = {std::byte{'R'}, std::byte{'J'}, std::byte{'N'}, std::byte{1}};
-
-// Payload sizes, in bytes, and what stands in them, in order.
-inline constexpr std::size_t hello_size = 4 + 4 + 4 + 16;                 // magic and version, flags, window, nonce
-inline constexpr std::size_t welcome_body_size = 4 + 16 + 16;             // window, session id, nonce
-inline constexpr std::size_t welcome_size = welcome_body_size + 32 + 32;  // body, key (zeros when pre-shared), proof
-inline constexpr std::size_t resume_size = 4 + 4 + 16 + 8 + 16;           // magic and version, window, session id, epoch, nonce
-inline constexpr std::size_t resumed_body_size = 4 + 8 + 16;              // window, received, nonce
-inline constexpr std::size_t resumed_size = resumed_body_size + 32;       // body, proof
-inline constexpr std::size_t confirm_body_size = 8 + 8;                   // received, going on from
-inline constexpr std::size_t confirm_size = confirm_body_size + 32;       // body, proof
-inline constexpr std::uint32_t flag_pre_shared_key = 1;                   // in HELLO: both ends derive the key, WELCOME has none
-inline constexpr std::uint32_t window_min = 4096;
-inline constexpr std::uint32_t window_max = 1u << 30;
-
-/// Why a server says no, as it stands in REFUSED.
-enum class Refusal : std::uint8_t { version = 1, unknown = 2, limit = 3, proof = 4, fenced = 5 };
-
-constexpr Error error_of(Refusal refusal) {
-    switch (refusal) {
-        case Refusal::version:
-            return Errc::version_mismatch;
-        case Refusal::unknown:
-            return Errc::session_unknown;
-        case Refusal::limit:
-            return Errc::session_limit;
-        case Refusal::proof:
-            return Errc::proof_invalid;
-        case Refusal::fenced:
-            return Errc::session_fenced;
-    }
-    return Errc::malformed;
-}
-
-/// What a handshake agreed on, for `Session::attach`.
-struct Agreement {
-    std::uint64_t send_from = 0;     ///< the peer has everything of ours before this offset: we go on from here
-    std::uint64_t receive_from = 0;  ///< the peer goes on from here, although more may have arrived
-    std::uint64_t epoch = 0;         ///< of this connection; 0 for a session's first
-    std::uint32_t window = 0;        ///< bytes the peer keeps unacknowledged at most
-};
-
-namespace detail {
-
-inline std::byte* put(std::byte* to, Bytes bytes) {
-    copy(to, bytes);
-    return to + bytes.size();
-}
-template <class T>
-std::byte* put_number(std::byte* to, T number) {
-    store_big(to, number);
-    return to + sizeof number;
-}
-template <class T>
-T get(const std::byte*& from) {  // of byte-array structs: SessionId, Nonce, Digest
-    T value;
-    std::memcpy(value.bytes, from, sizeof value.bytes);
-    from += sizeof value.bytes;
-    return value;
-}
-template <class T>
-T get_number(const std::byte*& from) {
-    const T value = load_big<T>(from);
-    from += sizeof value;
-    return value;
-}
-
-inline Digest prove(const Digest& key, char who, Bytes request, Bytes answer, Bytes confirmation) {
-    const char side[] = {who};
-    const Bytes pieces[] = {TextView("rejoin proof ").bytes(), TextView(side, 1).bytes(), request, answer, confirmation};
-    return hmac_sha256(key, pieces);
-}
-inline bool proven(const Digest& key, char who, Bytes request, Bytes answer, Bytes confirmation, const std::byte* proof) {
-    return equal_in_constant_time(prove(key, who, request, answer, confirmation), get<Digest>(proof));
-}
-inline bool window_allowed(std::uint32_t window) { return window >= window_min && window <= window_max; }
-inline Digest derive_key(const Digest& pre_shared_key, Bytes request, Bytes answer) {
-    const Bytes pieces[] = {TextView("rejoin key ").bytes(), request, answer};
-    return hmac_sha256(pre_shared_key, pieces);
-}
-
-/// What both sides of a handshake share: one message being read, what waits to be written, and the two halves that the proofs cover.
-class Handshake {
-public:
-    /// What is to be written next; empty when nothing is.
-    Bytes pending() const { return {out_ + out_written_, out_size_ - out_written_}; }
-    void wrote(std::size_t n) { out_written_ += n; }
-
-protected:
-    /// Takes from the front of `bytes` what belongs to the message under way. True when it is whole. A length that is not plausible is
-    /// refused before a byte of the payload is kept, and so is whatever follows it; and so is an answer to what is still being written.
-    Result<bool> read_message(Bytes& bytes) {
-        for (;;) {
-            const std::size_t want = message_size();
-            if (want > sizeof in_ || want == in_size_) return Errc::malformed;
-            const std::size_t n = bytes.size() < want - in_size_ ? bytes.size() : want - in_size_;
-            copy(in_ + in_size_, bytes.first(n));
-            in_size_ += n;
-            bytes = bytes.subspan(n);
-            if (in_size_ < want) return false;
-            if (in_size_ == frame_header_size) continue;
-            in_size_ = 0;
-            if (!pending().empty()) return Errc::malformed;
-            return true;
-        }
-    }
-    bool is(FrameType type, std::size_t length) const {
-        const FrameHeader header = read_frame_header(in_);
-        return header.type == type && header.length == length;
-    }
-    const std::byte* payload() const { return in_ + frame_header_size; }
-
-    /// Starts the next message, in place of what was there.
-    std::byte* write_message(FrameType type, std::size_t length) {
-        write_frame_header(out_, type, length);
-        out_size_ = frame_header_size + length;
-        out_written_ = 0;
-        return out_ + frame_header_size;
-    }
-
-    Bytes request() const { return {request_, request_size_}; }
-    void set_request(const std::byte* from, std::size_t size) { copy(request_, {from, request_size_ = size}); }
-
-    Digest key_;
-
-private:
-    // As far as it is known: of the header, while that is not there.
-    std::size_t message_size() const { return frame_header_size + (in_size_ < frame_header_size ? 0 : read_frame_header(in_).length); }
-
-    std::size_t request_size_ = 0;
-    std::size_t in_size_ = 0;
-    std::size_t out_size_ = 0;
-    std::size_t out_written_ = 0;
-    std::byte request_[resume_size];  // HELLO is shorter
-    std::byte in_[frame_header_size + welcome_size];
-    std::byte out_[frame_header_size + welcome_size];
-};
-
-}  // namespace detail
-
-/// The client's side of one connection's joining.
-///
-///     asked --WELCOME or RESUMED with a good proof--> joined: the caller lets one attempt `confirm`, and drops the others
-///           --REFUSED, or anything else-------------> failed, with the error that says why
-class ClientHandshake : public detail::Handshake {
-public:
-    /// Asks for a new session. `window`: bytes this side keeps unacknowledged at most. `pre_shared_key`: null for none; kept by the caller.
-    void ask_new(const Nonce& nonce, std::uint32_t window, const Digest* pre_shared_key) {
-        pre_shared_key_ = pre_shared_key;
-        std::byte* const payload = write_message(FrameType::hello, hello_size);
-        std::byte* to = detail::put(payload, magic_and_version);
-        to = detail::put_number(to, pre_shared_key == nullptr ? 0u : flag_pre_shared_key);
-        to = detail::put_number(to, window);
-        detail::put(to, nonce.bytes);
-        set_request(payload, hello_size);
-    }
-
-    /// Asks to go on with a session. `epoch` is higher than any used before.
-    void ask_resume(const Identity& identity, const Nonce& nonce, std::uint64_t epoch, std::uint32_t window) {
-        resuming_ = true;
-        identity_ = identity;
-        agreement_.epoch = epoch;
-        std::byte* const payload = write_message(FrameType::resume, resume_size);
-        std::byte* to = detail::put(payload, magic_and_version);
-        to = detail::put_number(to, window);
-        to = detail::put(to, identity.id.bytes);
-        to = detail::put_number(to, epoch);
-        detail::put(to, nonce.bytes);
-        set_request(payload, resume_size);
-    }
-    bool resuming() const { return resuming_; }
-
-    /// Takes bytes from the server off the front of `bytes`. True once joined; what is then left in `bytes` belongs to the session.
-    [[gnu::cold]] Result<bool> receive(Bytes& bytes) {
-        auto whole = read_message(bytes);
-        if (!whole || !*whole) return whole;
-        const std::byte* from = payload();
-        if (is(FrameType::refused, 1)) return error_of(static_cast<Refusal>(*from));
-        if (!is(resuming_ ? FrameType::resumed : FrameType::welcome, resuming_ ? resumed_size : welcome_size)) return Errc::malformed;
-        agreement_.window = detail::get_number<std::uint32_t>(from);
-        if (!detail::window_allowed(agreement_.window)) return Errc::malformed;
-        if (resuming_) {
-            agreement_.send_from = detail::get_number<std::uint64_t>(from);
-        } else {
-            identity_.id = detail::get<SessionId>(from);
-            const std::byte* key = answer().data() + welcome_body_size;
-            identity_.key = detail::get<Digest>(key);
-            if (pre_shared_key_ != nullptr) {  // then nothing is sent in its place, which no proof covers
-                if (!equal_in_constant_time(identity_.key, Digest{})) return Errc::malformed;
-                identity_.key = detail::derive_key(*pre_shared_key_, request(), answer());
-            }
-        }
-        const std::byte* proof = payload() + (resuming_ ? resumed_size : welcome_size) - sizeof(Digest);
-        if (!detail::proven(identity_.key, 'S', request(), answer(), {}, proof)) return Errc::proof_invalid;
-        return true;
-    }
-
-    /// Composes CONFIRM, once `receive` has said true: everything before `received` has arrived here, over any connection, and everything
-    /// before `acknowledged` is known to have arrived there. From here on the session uses no other connection.
-    void confirm(std::uint64_t received, std::uint64_t acknowledged) {
-        agreement_.receive_from = received;
-        // An acknowledgement may have come over the old connection since the server answered, and what it covers is not kept.
-        if (agreement_.send_from < acknowledged) agreement_.send_from = acknowledged;
-        std::byte* const body = write_message(FrameType::confirm, confirm_size);
-        std::byte* to = detail::put_number(body, agreement_.receive_from);
-        to = detail::put_number(to, agreement_.send_from);
-        detail::put(to, detail::prove(identity_.key, 'C', request(), answer(), {body, confirm_body_size}));
-    }
-
-    const Identity& identity() const { return identity_; }
-    /// For `Session::attach`, after `confirm`.
-    const Agreement& agreement() const { return agreement_; }
-
-private:
-    Bytes answer() const { return {payload(), resuming_ ? resumed_body_size : welcome_body_size}; }
-
-    const Digest* pre_shared_key_ = nullptr;
-    bool resuming_ = false;
-    Identity identity_;
-    Agreement agreement_;
-};
-
-/// The server's side of one connection's joining.
-///
-///     waiting --HELLO---> caller makes a session: `welcome`  --> answered --CONFIRM with a good proof--> joined
-///             --RESUME--> caller finds it: `resume` or `refuse`
-///
-/// A connection that was refused is closed once `pending` is written.
-class ServerHandshake : public detail::Handshake {
-public:
-    enum class Step : std::uint8_t { more, hello, resume, joined };
-
-    /// Takes bytes from the client off the front of `bytes`. After `hello` and `resume` the caller answers before it calls again. What
-    /// is left in `bytes` after `joined` belongs to the session.
-    [[gnu::cold]] Result<Step> receive(Bytes& bytes) {
-        auto whole = read_message(bytes);
-        if (!whole) return whole.error();
-        if (!*whole) return Step::more;
-        const std::byte* from = payload();
-        if (answered_) {
-            if (!is(FrameType::confirm, confirm_size)) return Errc::malformed;
-            if (!detail::proven(key_, 'C', request(), answer(), {from, confirm_body_size}, from + confirm_body_size))
-                return Errc::proof_invalid;
-            const std::uint64_t told = agreement_.receive_from;
-            agreement_.send_from = detail::get_number<std::uint64_t>(from);
-            agreement_.receive_from = detail::get_number<std::uint64_t>(from);
-            if (agreement_.receive_from < told) return Errc::malformed;
-            return Step::joined;
-        }
-        const FrameHeader header = read_frame_header(payload() - frame_header_size);
-        if ((header.type != FrameType::hello && header.type != FrameType::resume) || header.length < sizeof magic_and_version ||
-            std::memcmp(from, magic_and_version, 3) != 0)
-            return Errc::malformed;
-        if (from[3] != magic_and_version[3]) return Errc::version_mismatch;
-        from += sizeof magic_and_version;
-        const bool hello = is(FrameType::hello, hello_size);
-        if (!hello && !is(FrameType::resume, resume_size)) return Errc::malformed;
-        set_request(payload(), hello ? hello_size : resume_size);
-        if (hello) {
-            const auto flags = detail::get_number<std::uint32_t>(from);
-            if (flags > flag_pre_shared_key) return Errc::malformed;
-            pre_shared_ = flags != 0;
-        }
-        agreement_.window = detail::get_number<std::uint32_t>(from);
-        if (!detail::window_allowed(agreement_.window)) return Errc::malformed;
-        if (hello) return Step::hello;
-        id_ = detail::get<SessionId>(from);
-        agreement_.epoch = detail::get_number<std::uint64_t>(from);
-        if (agreement_.epoch == 0) return Errc::malformed;
-        return Step::resume;
-    }
-
-    /// Answers HELLO. `identity.key` is fresh from the system's entropy; with a pre-shared key it is replaced by the derived one.
-    /// `proof_invalid` when one side has a pre-shared key and the other has none: refuse it as such.
-    Result<void> welcome(Identity& identity, const Nonce& nonce, std::uint32_t window, const Digest* pre_shared_key) {
-        if (pre_shared_ != (pre_shared_key != nullptr)) return Errc::proof_invalid;
-        std::byte* const body = write_message(FrameType::welcome, welcome_size);
-        std::byte* to = detail::put_number(body, window);
-        to = detail::put(to, identity.id.bytes);
-        to = detail::put(to, nonce.bytes);
-        if (pre_shared_key != nullptr) identity.key = detail::derive_key(*pre_shared_key, request(), {body, welcome_body_size});
-        to = detail::put(to, pre_shared_key == nullptr ? identity.key : Digest{});
-        id_ = identity.id;
-        answer(identity.key, {body, welcome_body_size}, to);
-        return {};
-    }
-    /// Answers RESUME: everything before `received` has arrived here.
-    void resume(const Digest& key, const Nonce& nonce, std::uint64_t received, std::uint32_t window) {
-        agreement_.receive_from = received;
-        std::byte* const body = write_message(FrameType::resumed, resumed_size);
-        std::byte* to = detail::put_number(body, window);
-        to = detail::put_number(to, received);
-        to = detail::put(to, nonce.bytes);
-        answer(key, {body, resumed_body_size}, to);
-    }
-    /// Says no, in place of an answer of which nothing has been written yet.
-    void refuse(Refusal why) { *write_message(FrameType::refused, 1) = static_cast<std::byte>(why); }
-
-    /// The session asked for by RESUME, or made for HELLO.
-    const SessionId& id() const { return id_; }
-    /// For `Session::attach`, after `joined`; `epoch` is known from `resume` on.
-    const Agreement& agreement() const { return agreement_; }
-
-private:
-    Bytes answer() const { return {answer_, answer_size_}; }
-    void answer(const Digest& key, Bytes body, std::byte* proof) {
-        key_ = key;
-        copy(answer_, body);
-        answer_size_ = static_cast<std::uint8_t>(body.size());
-        detail::put(proof, detail::prove(key, 'S', request(), answer(), {}));
-        answered_ = true;
-    }
-
-    bool answered_ = false;
-    bool pre_shared_ = false;
-    std::uint8_t answer_size_ = 0;
-    std::byte answer_[welcome_body_size];
-    SessionId id_;
-    Agreement agreement_;
-};
-
-}  // namespace rejoin::inline v0_1::session
-
-namespace rejoin::inline v0_1::session {
-
-/// The memory in which many sessions keep bytes for replay, and how much it may be: a server's bound in all, and within it each peer's.
-struct Budget {
-    std::size_t limit = SIZE_MAX;
-    Budget* outer = nullptr;
-    std::size_t used = 0;
-
-    /// Takes `n` bytes of it; false, and nothing is taken, when that is more than is left.
-    bool charge(std::size_t n) {
-        if (n > limit - used || (outer != nullptr && !outer->charge(n))) return false;
-        used += n;
-        return true;
-    }
-    /// Gives back what was taken.
-    void credit(std::size_t n) {
-        used -= n;
-        if (outer != nullptr) outer->credit(n);
-    }
-};
-
-/// A key that both ends hold before they meet, made of a secret of at least 16 random bytes. Default: none.
-class PreSharedKey {
-public:
-    PreSharedKey() = default;
-    explicit PreSharedKey(Bytes secret) : set_(true) {
-        Sha256 hash;
-        hash.update(secret);
-        key_ = hash.finish();
-    }
-    /// The key, or null for none. Lives as long as this object.
-    const Digest* get() const { return set_ ? &key_ : nullptr; }
-
-private:
-    Digest key_;
-    bool set_ = false;
-};
-
-/// Bounds and times of a session.
-struct Options {
-    /// Bytes kept until the peer's application has them, at most: 4 KiB to 1 GiB. A `send` beyond it is refused with `would_block`. As many
-    /// are kept of what comes while the application here has paused.
-    std::size_t replay_limit = 1024 * 1024;
-    /// How often a quiet connection is probed; the accepting side, which hears the other's probes, waits twice as long. Half of what a
-    /// hasty NAT allows an idle connection (15 s seen) leaves room for one lost probe.
-    Duration liveness_interval = Duration::seconds(5);
-    /// A probe unanswered for this long, or for four round trips if that is longer, makes the path suspect: another is tried beside it.
-    Duration suspect_after = Duration::seconds(1);
-    /// A probe unanswered for this long, or for four round trips if that is longer, while the peer's kernel is silent too: dead.
-    Duration dead_after = Duration::seconds(3);
-    /// The accepting side keeps a session without a connection for this long, and then reports `session_expired`.
-    Duration keep_detached = Duration::seconds(120);
-    /// A key that both sides hold beforehand. Without one, the session's key is sent once, in the clear.
-    PreSharedKey pre_shared_key;
-
-    bool valid() const {
-        return replay_limit >= window_min && replay_limit <= window_max && liveness_interval > Duration() && suspect_after > Duration() &&
-               dead_after > Duration() && keep_detached > Duration();
-    }
-};
-
-/// One end of a session: a stream each way that goes on over one connection after another, without loss, repetition or reordering.
-/// Pure: bytes and times go in, bytes come out; it knows no socket and no clock. 64-bit offsets count the bytes of each direction from
-/// 0; the end of a stream (FIN) counts as one.
-///
-///     detached --attach--> attached --detach--> detached ...
-///     either, once `finish` and the peer's FIN have both arrived and been acknowledged: `ended`
-class Session {
-public:
-    static constexpr bool survives_connections = true;
-    using Options = session::Options;
-
-    Session() = default;
-    Session(const Session&) = delete;
-    ~Session() {
-        drop_held();
-        set_budget(nullptr);
-    }
-
-    void set_options(const Options& options) { options_ = &options; }
-    const Options& options() const { return *options_; }
-    /// `accepted`: this is the server's end.
-    void set_identity(const Identity& identity, bool accepted) {
-        identity_ = identity;
-        accepted_ = accepted;
-        established_ = true;
-    }
-    const Identity& identity() const { return identity_; }
-    /// Whether the two ends have ever agreed: from then on a new connection resumes.
-    bool established() const { return established_; }
-    /// The epoch of the connection in use; a resume must bring a higher one.
-    std::uint64_t epoch() const { return epoch_; }
-    std::uint64_t next_epoch() { return ++last_asked_epoch_; }
-    /// Charges the memory of the replay buffer, and of what is held, to `budget`, which outlives the session or is taken away again with
-    /// null. Before the first `send`.
-    void set_budget(Budget* budget) {
-        if (budget_ != nullptr) budget_->credit(replay_.capacity() + (held_ == nullptr ? 0 : std::exchange(held_->charged, 0)));
-        budget_ = budget;
-    }
-
-    // ---- The application's side.
-
-    /// Queues `bytes` whole, or refuses them whole: `would_block` (see `take_drained`), `too_large` for more than the replay limit,
-    /// `invalid_state` after `finish`, `out_of_memory`.
-    Result<void> send(Bytes bytes) {
-        if (finishing_) return Errc::invalid_state;
-        if (bytes.size() > options_->replay_limit) return Errc::too_large;
-        if (bytes.size() > options_->replay_limit - replay_.size()) return refuse(Errc::would_block);
-        if (budget_ == nullptr) return replay_.append(bytes) ? Result<void>() : Errc::out_of_memory;
-        const std::size_t growth = replay_.capacity_for(replay_.size() + bytes.size()) - replay_.capacity();
-        if (!budget_->charge(growth)) return refuse(Errc::would_block);
-        if (replay_.append(bytes)) return {};
-        budget_->credit(growth);
-        return Errc::out_of_memory;
-    }
-    /// Bytes that `send` would take now, as far as its own limit goes.
-    std::size_t send_space() const { return options_->replay_limit - replay_.size(); }
-    std::size_t send_limit() const { return options_->replay_limit; }
-    /// True once after a refusal, when half of the limit is free again. (What a budget refused may be refused again.)
-    bool take_drained() {
-        if (!refused_ || replay_.size() > options_->replay_limit / 2) return false;
-        refused_ = false;
-        return true;
-    }
-    /// Ends the sending direction after everything queued.
-    void finish() { finishing_ = true; }
-    bool finishing() const { return finishing_; }
-    /// The peer ended its direction, and all of it has been delivered here.
-    bool peer_finished() const { return peer_finished_; }
-    /// Both directions have ended and arrived. The server's end knows first, and says GOODBYE; the client's end is over when it hears it.
-    bool ended() const { return accepted_ ? complete() : goodbye_; }
-    /// Both directions have ended, and both are known here to have arrived. The client's end still waits for GOODBYE, so that the server
-    /// knows it too; a server that has forgotten the session by then has nothing to tell it.
-    bool complete() const { return fin_acknowledged_ && peer_finished_; }
-    /// Bytes the peer's application is not known to have.
-    std::size_t unacknowledged() const { return replay_.size(); }
-    /// The offset up to which the peer's stream has been delivered here, and that up to which ours is known to have been there. FIN counts
-    /// one in both.
-    std::uint64_t received() const { return received_; }
-    std::uint64_t acknowledged() const { return acknowledged_ + (fin_acknowledged_ ? 1 : 0); }
-    /// Bytes of our stream so far, queued ones included.
-    std::uint64_t sent() const { return end(); }
-    /// Bytes that were sent more than once, over all connections.
-    std::uint64_t replayed() const { return replayed_; }
-    /// Smoothed (RFC 6298 §2); zero while unknown.
-    Duration round_trip() const { return round_trip_; }
-
-    /// The most bytes that one call of `deliver` gets.
-    void set_piece(std::uint32_t n) { piece_ = n; }
-    /// While the application takes nothing, the peer's stream is kept here, and not acknowledged: so this end's window bounds it. What else
-    /// the peer says is heard all the time; two ends that wait for each other's acknowledgements would otherwise wait for ever.
-    void hold(bool held) { holding_ = held; }
-    /// Bytes that wait to be taken.
-    std::size_t held() const { return held_ == nullptr ? 0 : held_->bytes.size(); }
-    /// Whether nothing more should be read for now: the peer does not mind the window, or the budget is spent.
-    bool full() const { return held() > options_->replay_limit || (held_ != nullptr && held_->over_budget); }
-    /// Copies what waits into `to`, as far as it fits; it counts as delivered. `held_delivered` follows when it has been.
-    std::size_t take_held(MutableBytes to) {
-        std::size_t n = 0;
-        if (to.size() > piece_) to = to.first(piece_);
-        while (n < to.size() && held() > 0) {
-            const Bytes part = held_->bytes.peek(0, to.size() - n);
-            copy(to.data() + n, part);
-            n += part.size();
-            held_->bytes.drop(part.size());
-        }
-        received_ += n;
-        return n;
-    }
-    void held_delivered() {
-        if (held_ == nullptr || held() > 0) return;
-        const bool fin = held_->fin;
-        drop_held();
-        if (fin) peer_finishes();
-    }
-
-    // ---- The connection's side.
-
-    /// Goes on over a new connection, in place of the one before. `preface`: what the handshake still has to write. `malformed`, and
-    /// nothing has changed, when the peer claims to have received what was never sent, to lack what it acknowledged, or to know of more
-    /// than arrived here.
-    Result<void> attach(const Agreement& agreement, Bytes preface, Duration round_trip, TimePoint now) {
-        if (agreement.send_from < acknowledged() || agreement.send_from > highest_sent_ || agreement.receive_from > received_ ||
-            preface.size() > sizeof out_)
-            return Errc::malformed;
-        acknowledge(agreement.send_from);
-        drop_held();  // comes again, as it was not acknowledged
-        sent_ = agreement.send_from;
-        skip_ = received_ - agreement.receive_from;
-        acknowledgement_sent_ = agreement.receive_from;
-        if (agreement.epoch > epoch_) epoch_ = agreement.epoch;
-        window_ = agreement.window;
-        const std::uint32_t quarter = static_cast<std::uint32_t>(window_ < options_->replay_limit ? window_ : options_->replay_limit) / 4;
-        acknowledge_every_ = quarter < acknowledge_every_max ? quarter : acknowledge_every_max;
-        copy(out_, preface);
-        out_size_ = static_cast<std::uint8_t>(preface.size());
-        out_written_ = 0;
-        payload_out_ = payload_in_ = 0;
-        header_size_ = 0;
-        pong_due_ = ping_due_ = ping_unanswered_ = goodbye_sent_ = false;
-        attached_ = true;
-        ++attachment_;
-        heard_at_ = pinged_at_ = now;
-        if (round_trip > Duration()) measure(round_trip);
-        return {};
-    }
-    void detach() {
-        attached_ = false;
-        ++attachment_;
-        if (replay_.empty()) release_memory();  // for as long as it may take
-    }
-    bool attached() const { return attached_; }
-
-    /// The most pieces that `gather` gives.
-    static constexpr std::size_t pieces_max = 3;
-    /// Tells what to write next, in order, as views that hold until the next call of anything but `wrote`; returns how many pieces.
-    std::size_t gather(std::span<Bytes, pieces_max> pieces) {
-        if (!attached_ || goodbye_) return 0;  // GOODBYE may come in the middle of what is sent again
-        if (out_written_ == out_size_ && payload_out_ == 0) compose();
-        std::size_t n = 0;
-        if (out_written_ < out_size_) pieces[n++] = {out_ + out_written_, static_cast<std::size_t>(out_size_ - out_written_)};
-        const auto from = static_cast<std::size_t>(sent_ - acknowledged_);
-        for (std::size_t at = 0; at < payload_out_; at += pieces[n - 1].size()) pieces[n++] = replay_.peek(from + at, payload_out_ - at);
-        return n;
-    }
-    /// The connection took the first `n` bytes of what was gathered.
-    void wrote(std::size_t n) {
-        const std::size_t out_left = static_cast<std::size_t>(out_size_ - out_written_);
-        const std::size_t from_out = n < out_left ? n : out_left;
-        out_written_ = static_cast<std::uint8_t>(out_written_ + from_out);
-        n -= from_out;
-        payload_out_ -= static_cast<std::uint32_t>(n);
-        if (sent_ < highest_sent_) replayed_ += n < highest_sent_ - sent_ ? n : highest_sent_ - sent_;
-        sent_ += n;
-        if (sent_ > highest_sent_) highest_sent_ = sent_;
-    }
-
-    /// Takes bytes from the peer; `deliver(Bytes) -> bool` gets the stream's, and returns false when it destroyed this session. Returns
-    /// no error, or why the connection is of no use any more; `gone` when the session was destroyed. A frame's length is checked before
-    /// use.
-    template <class Deliver>
-    Error receive(Bytes bytes, TimePoint now, Deliver&& deliver, bool& gone) {
-        heard_at_ = now;
-        ping_unanswered_ = false;
-        const std::uint32_t attachment = attachment_;
-        while (!bytes.empty() && !goodbye_) {
-            if (payload_in_ > 0) {
-                const std::uint32_t most = payload_in_ < piece_ ? payload_in_ : piece_;
-                Bytes part = bytes.first(bytes.size() < most ? bytes.size() : most);
-                bytes = bytes.subspan(part.size());
-                payload_in_ -= static_cast<std::uint32_t>(part.size());
-                const std::uint64_t again = skip_ > 0 && peer_finished_ ? skip_ - 1 : skip_;  // FIN is not repeated by data
-                const std::size_t known = again < part.size() ? static_cast<std::size_t>(again) : part.size();
-                skip_ -= known;
-                part = part.subspan(known);
-                if (part.empty()) continue;
-                if (peer_finished_ || (held_ != nullptr && held_->fin)) return Errc::malformed;
-                if (holding_ || held_ != nullptr) {
-                    if (!keep(part)) return Errc::out_of_memory;
-                    continue;
-                }
-                received_ += part.size();
-                if (!deliver(part)) {
-                    gone = true;
-                    return {};
-                }
-                if (attachment != attachment_) return {};  // the handler closed the connection that this came from
-                continue;
-            }
-            // A whole frame in place is read there; one that is split is put together first.
-            const std::byte* frame = bytes.data();
-            std::size_t size = bytes.size();
-            std::size_t kept = 0;
-            if (header_size_ > 0) {
-                kept = header_size_;
-                const std::size_t room = sizeof header_ - kept;
-                const std::size_t n = size < room ? size : room;
-                copy(header_ + kept, bytes.first(n));
-                frame = header_;
-                size = kept + n;
-            }
-            std::size_t need = frame_header_size;
-            FrameHeader header{};
-            if (size >= need) {
-                header = read_frame_header(frame);
-                if (!frame_length_allowed(header)) return Errc::malformed;
-                if (header.type != FrameType::data) need += header.length;
-            }
-            if (size < need) {
-                if (kept == 0) copy(header_, bytes);
-                header_size_ = static_cast<std::uint8_t>(size);
-                return {};
-            }
-            header_size_ = 0;
-            if (header.type == FrameType::data)
-                payload_in_ = header.length;
-            else if (Error error = handle(header.type, frame + frame_header_size, now))
-                return error;
-            bytes = bytes.subspan(need - kept);
-        }
-        return {};
-    }
-
-    // ---- Time.
-
-    enum class Liveness : std::uint8_t { fine, suspect, dead };
-    /// What the silence of the connection means at `now`; composes a probe when one is due. Call it at `deadline`, then write.
-    Liveness on_time(TimePoint now) {
-        if (!attached_) return Liveness::fine;
-        if (now >= release_at()) release_memory();
-        if (ping_unanswered_) {
-            const Duration silence = now - pinged_at_;
-            const Duration patience = round_trip_ * 4;
-            if (silence >= longer(options_->dead_after, patience)) return Liveness::dead;
-            return silence >= longer(options_->suspect_after, patience) ? Liveness::suspect : Liveness::fine;
-        }
-        if (now >= ping_at()) {
-            ping_due_ = ping_unanswered_ = true;
-            pinged_at_ = unanswered_since_ = now;
-        }
-        return Liveness::fine;
-    }
-    /// The path is known to work although the peer says nothing (its kernel acknowledges): probes again and waits for the answer anew.
-    void excuse(TimePoint now) {
-        pinged_at_ = now;
-        ping_due_ = true;
-    }
-    /// Whether it was excused for as long as would make it dead otherwise: something on the way may acknowledge and pass nothing on.
-    bool overdue(TimePoint now) const {
-        return ping_unanswered_ && now - unanswered_since_ >= longer(options_->dead_after, round_trip_ * 4);
-    }
-    /// When the last probe was sent.
-    TimePoint probed_at() const { return pinged_at_; }
-    /// When `on_time` wants to be called next.
-    TimePoint deadline(TimePoint now) const {
-        if (!attached_) return TimePoint::never();
-        TimePoint next = ping_at();
-        if (ping_unanswered_) {
-            const Duration patience = round_trip_ * 4;
-            const TimePoint suspect = pinged_at_ + longer(options_->suspect_after, patience);
-            const TimePoint dead = pinged_at_ + longer(options_->dead_after, patience);
-            next = suspect > now && suspect < dead ? suspect : dead;
-        }
-        if (release_at() < next) next = release_at();
-        return acknowledgement_due() && now + acknowledge_after < next ? now + acknowledge_after : next;
-    }
-    /// Whether the last flush left an acknowledgement for later, so that it may ride on data.
-    bool acknowledgement_due() const { return position() != acknowledgement_sent_; }
-    /// The delayed acknowledgement is sent with the next flush, data or none.
-    void acknowledge_now() { acknowledge_due_ = true; }
-    /// Asks for an answer at once, for a path in doubt.
-    void probe(TimePoint now) {
-        if (!attached_ || ping_unanswered_) return;
-        ping_due_ = ping_unanswered_ = true;
-        pinged_at_ = unanswered_since_ = now;
-    }
-    bool probe_unanswered() const { return ping_unanswered_; }
-
-    /// Whether no frame is half written, so that `abort_frame` may follow.
-    bool at_frame_boundary() const { return attached_ && out_written_ == out_size_ && payload_out_ == 0; }
-    /// What giving up says to the peer, as one frame.
-    static constexpr std::byte abort_frame[5] = {std::byte{0x16}, {}, {}, std::byte{1}, {}};
-
-private:
-    friend struct TestAccess;  // places a session at offsets that would take years to reach
-
-    static constexpr std::uint32_t frame_payload_max = 256 * 1024;  // more would keep a PONG waiting behind it on a slow link
-    static constexpr std::uint32_t acknowledge_every_max = 64 * 1024;
-    static constexpr Duration acknowledge_after = Duration::milliseconds(25);  // long enough to ride on an answer, short against any outage
-    static constexpr Duration quiet = Duration::milliseconds(500);             // unanswered data is followed by a probe this soon
-
-    static Duration longer(Duration a, Duration b) { return a > b ? a : b; }
-
-    Result<void> refuse(Errc why) {
-        refused_ = true;
-        return why;
-    }
-    bool fin_due() const { return finishing_ && sent_ == end() && !fin_acknowledged_; }
-    // How far this connection has come in the peer's stream; more may have arrived over an older one. An acknowledgement says no more, as
-    // the peer goes on from what it knows.
-    std::uint64_t position() const { return received_ - skip_; }
-
-    // An empty replay buffer gives its memory back when the peer has been quiet for a moment: not between two messages.
-    TimePoint release_at() const { return replay_.empty() && replay_.capacity() > 0 ? heard_at_ + quiet : TimePoint::never(); }
-    void release_memory() {
-        if (budget_ != nullptr) budget_->credit(replay_.capacity());
-        replay_.release();
-    }
-
-    TimePoint ping_at() const {
-        const bool waiting = sent_ > acknowledged() && options_->liveness_interval > quiet;
-        if (accepted_) return heard_at_ + (waiting ? quiet : options_->liveness_interval * 2);
-        const TimePoint regular = pinged_at_ + options_->liveness_interval;
-        const TimePoint soon = (heard_at_ > pinged_at_ ? heard_at_ : pinged_at_) + quiet;
-        return waiting && soon < regular ? soon : regular;
-    }
-
-    // Puts into `out_` every small frame that is due, and the header of the next data.
-    void compose() {
-        out_size_ = out_written_ = 0;
-        const std::uint64_t may_send = end() - acknowledged_ < window_ ? end() : acknowledged_ + window_;
-        const std::size_t unsent = sent_ < may_send ? static_cast<std::size_t>(may_send - sent_) : 0;
-        const bool something = unsent > 0 || pong_due_ || ping_due_ || fin_due() || acknowledge_due_;
-        if (acknowledgement_due() && (something || position() - acknowledgement_sent_ >= acknowledge_every_)) {
-            add(FrameType::ack, position());
-            acknowledgement_sent_ = position();
-        }
-        acknowledge_due_ = false;
-        if (pong_due_) add(FrameType::pong, pong_);
-        if (ping_due_) add(FrameType::ping, static_cast<std::uint64_t>(pinged_at_.nanoseconds()));
-        pong_due_ = ping_due_ = false;
-        if (unsent > 0) {
-            payload_out_ = unsent < frame_payload_max ? static_cast<std::uint32_t>(unsent) : frame_payload_max;
-            add(FrameType::data, payload_out_, 0);
-        } else if (fin_due()) {
-            add(FrameType::fin, 0, 0);
-            if (++sent_ > highest_sent_) highest_sent_ = sent_;
-        } else if (accepted_ && ended() && !goodbye_sent_) {
-            goodbye_sent_ = true;
-            add(FrameType::goodbye, 0, 0);
-        }
-    }
-    void add(FrameType type, std::size_t length, int) {
-        write_frame_header(out_ + out_size_, type, length);
-        out_size_ = static_cast<std::uint8_t>(out_size_ + frame_header_size);
-    }
-    void add(FrameType type, std::uint64_t number) {
-        add(type, sizeof number, 0);
-        store_big(out_ + out_size_, number);
-        out_size_ = static_cast<std::uint8_t>(out_size_ + sizeof number);
-    }
-
-    Error handle(FrameType type, const std::byte* payload, TimePoint now) {
-        switch (type) {
-            case FrameType::ack: {
-                const auto offset = load_big<std::uint64_t>(payload);
-                if (offset > sent_) return Errc::malformed;
-                if (offset > acknowledged_) acknowledge(offset);
-                return {};
-            }
-            case FrameType::ping:
-                pong_ = load_big<std::uint64_t>(payload);
-                pong_due_ = true;
-                return {};
-            case FrameType::pong: {
-                const auto sent_at = static_cast<std::int64_t>(load_big<std::uint64_t>(payload));
-                // Only the last probe is measured, so that a peer cannot make up round trips.
-                if (sent_at == pinged_at_.nanoseconds()) measure(now - pinged_at_);
-                return {};
-            }
-            case FrameType::fin:
-                if (skip_ > 0) return --skip_ == 0 && peer_finished_ ? Error() : Error(Errc::malformed);  // again
-                if (peer_finished_ || (held_ != nullptr && held_->fin)) return Errc::malformed;
-                if (held_ != nullptr)
-                    held_->fin = true;  // its turn comes behind what waits
-                else
-                    peer_finishes();
-                return {};
-            case FrameType::goodbye:
-                if (accepted_ || !peer_finished_ || highest_sent_ <= end()) return Errc::malformed;  // FIN has not even been sent
-                acknowledge(highest_sent_);
-                goodbye_ = true;
-                return {};
-            case FrameType::abort:
-                return Errc::session_aborted;
-            default:
-                return Errc::malformed;
-        }
-    }
-
-    void peer_finishes() {
-        peer_finished_ = true;
-        ++received_;
-        acknowledge_due_ = true;
-    }
-
-    // What the application has not taken yet; exists while there is something.
-    struct Held {
-        Ring bytes;
-        std::size_t charged = 0;
-        bool fin = false;
-        bool over_budget = false;
-    };
-    bool keep(Bytes part) {
-        if (held_ == nullptr && (held_ = new (std::nothrow) Held) == nullptr) return false;
-        const std::size_t growth = held_->bytes.capacity_for(held() + part.size()) - held_->bytes.capacity();
-        held_->over_budget = budget_ != nullptr && !budget_->charge(growth);
-        if (budget_ != nullptr && !held_->over_budget) held_->charged += growth;
-        return held_->bytes.append(part);
-    }
-    void drop_held() {
-        if (held_ == nullptr) return;
-        if (budget_ != nullptr) budget_->credit(held_->charged);
-        delete std::exchange(held_, nullptr);
-    }
-
-    std::uint64_t end() const { return acknowledged_ + replay_.size(); }
-    void acknowledge(std::uint64_t offset) {
-        std::uint64_t n = offset - acknowledged_;
-        if (n > replay_.size()) {  // only by one, for FIN
-            n = replay_.size();
-            fin_acknowledged_ = true;
-        }
-        if (n == 0) return;
-        replay_.drop(static_cast<std::size_t>(n));
-        acknowledged_ += n;
-    }
-    void measure(Duration sample) {
-        if (sample <= Duration()) sample = Duration::nanoseconds(1);
-        round_trip_ = round_trip_ == Duration() ? sample : round_trip_ + (sample - round_trip_) / 8;
-    }
-
-    const Options* options_ = nullptr;
-    Budget* budget_ = nullptr;
-    Identity identity_;
-    Held* held_ = nullptr;
-    Ring replay_;  // what the peer's application is not known to have, from `acknowledged_` on
-    std::uint64_t epoch_ = 0;
-    std::uint64_t last_asked_epoch_ = 0;
-    std::uint64_t acknowledged_ = 0;
-    std::uint64_t sent_ = 0;          // next to go out on this connection
-    std::uint64_t highest_sent_ = 0;  // on any connection
-    std::uint64_t received_ = 0;      // delivered to the application
-    std::uint64_t acknowledgement_sent_ = 0;
-    std::uint64_t skip_ = 0;  // arrived over the old connection after the new one's handshake had said otherwise
-    std::uint64_t replayed_ = 0;
-    std::uint64_t pong_ = 0;
-    TimePoint heard_at_;
-    TimePoint pinged_at_;
-    TimePoint unanswered_since_;  // the first of the probes that nothing came after
-    Duration round_trip_;
-    std::uint32_t payload_out_ = 0;  // of the data frame being written
-    std::uint32_t payload_in_ = 0;   // of the data frame being read
-    std::uint32_t attachment_ = 0;   // rises with every attach and detach
-    std::uint32_t window_ = 0;       // what the peer keeps for an application that takes nothing
-    std::uint32_t piece_ = UINT32_MAX;
-    std::uint32_t acknowledge_every_ = acknowledge_every_max;
-    std::uint8_t out_size_ = 0;
-    std::uint8_t out_written_ = 0;
-    std::uint8_t header_size_ = 0;
-    bool accepted_ = false;
-    bool established_ = false;
-    bool attached_ = false;
-    bool refused_ = false;
-    bool holding_ = false;
-    bool finishing_ = false;
-    bool fin_acknowledged_ = false;
-    bool peer_finished_ = false;
-    bool goodbye_ = false;
-    bool goodbye_sent_ = false;
-    bool acknowledge_due_ = false;
-    bool pong_due_ = false;
-    bool ping_due_ = false;
-    bool ping_unanswered_ = false;
-    std::byte header_[frame_header_size + control_length_max];
-    std::byte out_[frame_header_size + confirm_size];  // more than ACK, PONG, PING and the header of DATA together
-};
-
-}  // namespace rejoin::inline v0_1::session
-
-namespace rejoin::inline v0_1 {
-
-/// The transport policy that puts a session over any stream transport: the conversation goes on over a new connection, from another
-/// address if need be, with no byte lost, repeated or reordered. Both ends speak it; session/README.md has the protocol.
-template <class T>
-struct Resumable {
-    using Connection = typename T::Connection;
-    using Acceptor = typename T::Acceptor;
-    using Session = session::Session;
-    using Options = Session::Options;
-};
-
-}  // namespace rejoin::inline v0_1
-
-namespace rejoin::inline v0_1::session {
-
-/// The session of a transport that has none: a queue of what is to be written on the one connection. What is in it, or on its way,
-/// when the connection breaks is lost. Pure.
-class Plain {
-public:
-    static constexpr bool survives_connections = false;
-    struct Options {
-        /// Bytes queued until the system takes them, at most. A `send` beyond it is refused with `would_block`.
-        std::size_t queue_limit = 1024 * 1024;
-
-        bool valid() const { return queue_limit > 0; }
-    };
-
-    void set_options(const Options& options) { options_ = &options; }
-
-    /// Queues `bytes` whole, or refuses them whole: `would_block`, `too_large`, `invalid_state` after `finish`, `out_of_memory`.
-    Result<void> send(Bytes bytes) {
-        if (finishing_) return Errc::invalid_state;
-        if (bytes.size() > options_->queue_limit - queue_.size()) {
-            if (bytes.size() > options_->queue_limit) return Errc::too_large;
-            return refuse();
-        }
-        if (!queue_.append(bytes)) return Errc::out_of_memory;
-        sent_ += bytes.size();
-        return {};
-    }
-    /// Says `would_block`, and `take_drained` later.
-    Error refuse() {
-        refused_ = true;
-        return Errc::would_block;
-    }
-    std::size_t send_space() const { return options_->queue_limit - queue_.size(); }
-    std::size_t send_limit() const { return options_->queue_limit; }
-    bool empty() const { return queue_.empty(); }
-    /// True once after a refusal, when half of the limit is free again.
-    bool take_drained() {
-        if (!refused_ || queue_.size() > options_->queue_limit / 2) return false;
-        refused_ = false;
-        return true;
-    }
-    void finish() { finishing_ = true; }
-    bool finishing() const { return finishing_; }
-    /// Bytes that `send` took, and that were delivered, over all connections.
-    std::uint64_t sent() const { return sent_; }
-    std::uint64_t received() const { return received_; }
-    void delivered(std::size_t n) { received_ += n; }
-    std::size_t unacknowledged() const { return queue_.size(); }
-
-    /// What to write next, as a view that holds until the next call of anything.
-    Bytes front() const { return queue_.peek(0, queue_.size()); }
-    void wrote(std::size_t n) { queue_.drop(n); }
-    /// Starts over for a new connection: what was queued is dropped.
-    void restart() { queue_.release(); }
-
-private:
-    const Options* options_ = nullptr;
-    Ring queue_;
-    std::uint64_t sent_ = 0;
-    std::uint64_t received_ = 0;
-    bool finishing_ = false;
-    bool refused_ = false;
-};
-
-}  // namespace rejoin::inline v0_1::session
-
-namespace rejoin::inline v0_1 {
-
-/// One TCP connection: opened once, or adopted, and closed. Tells its observer what happens; writes what the system takes, no more.
-class TcpConnection {
-public:
-    TcpConnection(Loop& loop, ConnectionObserver& observer)
-        : observer_(&observer), watch_(loop, Delegate<void(Ready)>::to<&TcpConnection::ready>(this)) {}
-    ~TcpConnection() { watch_.stop(); }
-
-    void set_observer(ConnectionObserver& observer) { observer_ = &observer; }
-
-    /// Starts to connect to a numeric endpoint, from a local address if one is given (of family `none`: the system's choice). `on_open`
-    /// or `on_error` follows, never inside this call.
-    Result<void> open(const Endpoint& to, const IpAddress& from) {
-        auto made = Socket::tcp(to.ip().family);
-        if (!made) return made.error();
-        socket_ = std::move(*made);
-        if (from.family != Family::none)
-            if (auto bound = socket_.bind(from, 0); !bound) return bound;
-        if (auto connected = socket_.connect(to.ip(), to.port()); !connected && connected.error() != Errc::would_block) return connected;
-        opening_ = true;
-        return watch_.start(socket_.fd(), Ready::writable);
-    }
-    /// Takes over a connected socket; open at once, without `on_open`.
-    Result<void> adopt(Socket socket) {
-        socket_ = std::move(socket);
-        configure();
-        return watch_.start(socket_.fd(), Ready::readable);
-    }
-    /// Gives the socket to the caller; nothing more is heard.
-    Socket release() {
-        watch_.stop();
-        return std::move(socket_);
-    }
-
-    /// Writes the pieces, in order, as far as the system takes them: how many bytes, or `would_block` for none.
-    Result<std::size_t> write(std::span<const Bytes> pieces) { return socket_.send(pieces); }
-    /// Asks for one `on_writable`.
-    void want_writable() {
-        writable_wanted_ = true;
-        update();
-    }
-    /// Stops reading, or goes on.
-    void pause(bool paused) {
-        paused_ = paused;
-        update();
-    }
-    bool paused() const { return paused_; }
-    /// Reads at most `n` bytes at a time.
-    void set_read_limit(std::uint32_t n) { read_limit_ = n; }
-
-    /// Ends the sending direction after what was written.
-    void end() { static_cast<void>(socket_.shutdown_send()); }
-    /// Closes with a reset, for the peer to notice at once; destroying only closes.
-    void abort() {
-        watch_.stop();
-        socket_.reset();
-    }
-
-    Endpoint local_endpoint() const { return socket_.local_endpoint(); }
-    Endpoint peer_endpoint() const { return socket_.peer_endpoint(); }
-    PathInfo path_info() const { return socket_.path_info(); }
-
-private:
-    void configure() {
-        socket_.no_delay();
-        // A connection that stays in use through an outage retries within a second of the path's return.
-        socket_.cap_retransmission(Duration::seconds(1));
-    }
-    void update() {
-        if (opening_) return;
-        const Ready wanted = (reading() ? Ready::readable : Ready::none) | (writable_wanted_ ? Ready::writable : Ready::none);
-        if (!hung_up_)
-            watch_.change(wanted);
-        else if (reading())
-            hung_up_ = !watch_.start(socket_.fd(), wanted);
-    }
-    bool reading() const { return !paused_ && !ended_; }
-
-    void ready(Ready what) {
-        if (opening_) return opened();
-        if (what == Ready::readable && reading()) return read();
-        if (writable_wanted_ && has(what, Ready::writable)) {
-            writable_wanted_ = false;
-            update();
-            if (!observer_->on_writable() || !socket_) return;  // gone, or released
-        }
-        if (!has(what, Ready::readable)) return;
-        if (!reading()) {
-            // Only an error or a hang-up gets here, and would again at once. Behind a hang-up there may still be something to read.
-            if (what == Ready::both) {
-                watch_.stop();
-                hung_up_ = true;
-                if (const Error error = socket_.take_error()) observer_->on_error(error);
-            }
-            return;
-        }
-        read();
-    }
-    void read() {
-        const MutableBytes room = watch_.loop().scratch();
-        auto size = socket_.receive(room.first(read_limit_ < room.size() ? read_limit_ : room.size()));
-        if (!size) {
-            if (size.error() != Errc::would_block) observer_->on_error(size.error());
-            return;
-        }
-        if (*size == 0) {
-            ended_ = true;
-            update();
-            observer_->on_end();
-            return;
-        }
-        observer_->on_bytes(room.first(*size));
-    }
-    void opened() {
-        if (const Error error = socket_.take_error()) return observer_->on_error(error);
-        opening_ = false;
-        configure();
-        update();
-        observer_->on_open();
-    }
-
-    ConnectionObserver* observer_;
-    Socket socket_;
-    std::uint32_t read_limit_ = UINT32_MAX;
-    bool opening_ = false;
-    bool paused_ = false;
-    bool writable_wanted_ = false;
-    bool ended_ = false;    // the peer's direction: read to its end
-    bool hung_up_ = false;  // both directions: no longer watched while nothing is read
-    Loop::Watch watch_;
-};
-
-/// Listens for TCP connections and hands each accepted socket to its delegate.
-class TcpAcceptor {
-public:
-    TcpAcceptor(Loop& loop, Delegate<void(Socket&&)> accepted)
-        : accepted_(accepted),
-          watch_(loop, Delegate<void(Ready)>::to<&TcpAcceptor::ready>(this)),
-          again_(loop, Delegate<void()>::to<&TcpAcceptor::go_on>(this)) {}
-
-    /// Listens on a numeric endpoint; port 0 lets the system choose. `backlog`: connections the system keeps waiting.
-    Result<void> listen(const Endpoint& at, int backlog) {
-        if (at.ip().family == Family::none) return Errc::invalid_argument;
-        auto made = Socket::tcp(at.ip().family);
-        if (!made) return made.error();
-        made->reuse_address();
-        if (auto bound = made->bind(at.ip(), at.port()); !bound) return bound;
-        if (auto listening = made->listen(backlog); !listening) return listening;
-        if (auto watched = watch_.start(made->fd(), Ready::readable); !watched) return watched;
-        socket_ = std::move(*made);
-        return {};
-    }
-    ~TcpAcceptor() {
-        if (destroyed_ != nullptr) *destroyed_ = true;
-    }
-    void close() {
-        watch_.stop();
-        again_.cancel();
-        socket_.close();
-    }
-    bool listening() const { return static_cast<bool>(socket_); }
-    Endpoint local_endpoint() const { return socket_.local_endpoint(); }
-
-    /// Accepts nothing for `d`, or until `go_on`: who comes meanwhile waits in the system's queue.
-    void rest(Duration d) {
-        watch_.change(Ready::none);
-        again_.after(d);
-    }
-    void go_on() {
-        again_.cancel();
-        watch_.change(Ready::readable);
-    }
-
-private:
-    // So many in one turn that a crowd is let in quickly, and so few that those who are in are still served.
-    static constexpr int accepts_per_turn = 64;
-
-    void ready(Ready) {
-        bool destroyed = false;
-        destroyed_ = &destroyed;
-        for (int i = 0; i < accepts_per_turn && socket_ && !again_.armed(); ++i) {
-            auto socket = socket_.accept();
-            if (!socket && stop_at(socket.error())) break;
-            if (socket) accepted_(std::move(*socket));  // may close or destroy this acceptor
-            if (destroyed) return;
-        }
-        destroyed_ = nullptr;
-    }
-    bool stop_at(Error error) {
-        // Without descriptors or memory the waiting connection stays, and the listening socket stays readable: look again a little
-        // later instead of at once, for ever. Other errors are those of the one connection (accept(2)).
-        const bool exhausted = Socket::exhausted(error);
-        if (exhausted) rest(Duration::milliseconds(100));
-        return exhausted || error == Errc::would_block;
-    }
-
-    Delegate<void(Socket&&)> accepted_;
-    Socket socket_;
-    Loop::Watch watch_;
-    Loop::Timer again_;
-    bool* destroyed_ = nullptr;  // of the call under way
-};
-
-/// The transport policy for plain TCP: a stream over one connection. What was on its way when it breaks is lost.
-struct Tcp {
-    using Connection = TcpConnection;
-    using Acceptor = TcpAcceptor;
-    using Session = session::Plain;
-    using Options = Session::Options;
-};
-
-}  // namespace rejoin::inline v0_1
-
-namespace rejoin::inline v0_1 {
-
-/// Where a pipe stands.
-///
-///     idle --connect--> connecting --> connected <--> interrupted
-///     any but idle: --close--> closing --> closed; a failure that recovery does not meet --> closed; closed --connect--> connecting
-enum class PipeState : std::uint8_t {
-    idle,
-    connecting,  ///< on the way to the first connection
-    connected,
-    interrupted,  ///< without a connection, and on the way to the next one; a session goes on
-    closing,      ///< delivering what is queued, or reading what the peer still sends
-    closed,       ///< over: in order when the failure that comes with it is none
-};
-
-/// The state and, where there is one, the failure that led to it, in one sentence.
-inline Description describe(PipeState state, const Failure& why) {
-    static constexpr const char* names[] = {"idle", "connecting", "connected", "interrupted", "closing", "closed"};
-    Description text(names[static_cast<std::size_t>(state)]);
-    if (why) text.append(": ").append(describe(why));
-    return text;
-}
-
-/// When a handler hears of a change of the network: when it has held for `ChangeFeed::settle_time`, or as soon as it is noticed.
-enum class Notice : std::uint8_t { settled, at_once };
-
-/// What a pipe has done so far in its present conversation, or in the last one.
-struct Statistics {
-    std::uint64_t bytes_sent = 0;            ///< of the stream, queued by `send`
-    std::uint64_t bytes_received = 0;        ///< of the stream, delivered to handlers
-    std::uint64_t bytes_replayed = 0;        ///< sent again over a new connection
-    std::uint64_t bytes_unacknowledged = 0;  ///< sent or queued, and not known to have reached the peer's program (plain TCP: the system)
-    std::uint64_t connections = 0;           ///< opened and, where there is a session, joined
-    std::uint64_t resumes = 0;               ///< of these, how many went on with the session
-    Duration without_connection;             ///< in all, since the first connection
-    Duration round_trip;                     ///< smoothed; zero while unknown, and always for a transport without a session
-};
-
-namespace detail {
-
-/// One side of two linked pipes, whatever their policies.
-class Relay {
-public:
-    virtual Result<void> relay_send(Bytes) = 0;
-    /// How many bytes it takes now, and at most.
-    virtual std::size_t relay_space() = 0;
-    virtual std::size_t relay_limit() = 0;
-    virtual void relay_finish() = 0;
-    virtual void relay_resume() = 0;
-    virtual void relay_partner_gone(bool failed) = 0;
-
-protected:
-    ~Relay() = default;
-};
-
-/// How many connections are being attempted on one loop. Attempts beside attempts help one pipe, and hurt when thousands make them.
-struct Crowd {
-    explicit Crowd(Loop&) {}
-    static constexpr unsigned ample = 512;
-    /// A pause of `d`, as much longer as there are more attempts than are ample.
-    Duration stretch(Duration d) const { return attempts <= ample ? d : d * attempts / ample; }
-    unsigned attempts = 0;
-};
-
-/// Who made an accepted pipe and destroys it.
-class PipeOwner {
-public:
-    virtual void pipe_detached() = 0;
-    virtual void pipe_closed() = 0;
-
-protected:
-    ~PipeOwner() = default;
-};
-
-}  // namespace detail
-
-template <class T, class E, class R>
-class Listener;
-
-/// One conversation with one peer, over however many connections it takes. `E` tells of the network, `T` carries the bytes, `R` decides
-/// what to do when something fails: policies.hpp has their contracts.
-///
-/// Belongs to its loop's thread, and is neither copied nor moved. A handler may destroy the pipe, add and remove handlers, and call
-/// anything. Destroying a pipe gives the conversation up at once; `close` ends it in order.
-template <EventSource E, Transport T, RecoveryPolicy R>
-class Pipe final : private ConnectionObserver, private detail::Relay {
-    using Connection = typename T::Connection;
-    using Session = typename T::Session;
-    static constexpr bool survives = Session::survives_connections;
-    static constexpr bool patient = requires(R & policy, TimePoint now) { policy.patience(now); };
-
-public:
-    struct Options {
-        typename T::Options transport;
-        typename R::Options recovery;
-        /// The local address to connect from; of family `none`: the system's choice.
-        IpAddress from;
-        /// How long one attempt may take, for a recovery policy that does not start others beside it.
-        Duration connect_timeout = Duration::seconds(10);
-        /// How long the peer's program may take to let a connection in that its system has accepted; then another is tried.
-        Duration handshake_timeout = Duration::seconds(5);
-        /// How long `close` may take before it becomes an `abort`.
-        Duration close_timeout = Duration::seconds(30);
-        /// Gives up when there was no connection for this long.
-        Duration give_up_after = Duration::unlimited();
-    };
-
-    /// An idle pipe with the default options.
-    explicit Pipe(Loop& loop) : Pipe(loop, &default_options, nullptr) {}
-    /// An idle pipe; the options are copied.
-    Pipe(Loop& loop, const Options& options) : Pipe(loop, new (std::nothrow) Options(options), nullptr) {}
-    Pipe(const Pipe&) = delete;
-    ~Pipe() {
-        if (relay_ != nullptr) std::exchange(relay_, nullptr)->relay_partner_gone(true);
-        if constexpr (survives) say_goodbye();
-        drop_everything();
-        delete name_;
-        if (options_ != &default_options && owner_ == nullptr) delete options_;
-    }
-
-    // ---- Handlers. Each `on_…` returns an id for `remove_handler`, or 0 when the handler is empty or memory is out.
-
-    /// Bytes of the stream, as they come: they hold until the handler returns.
-    HandlerId on_receive(Function<void(Bytes)> handler) { return add(receive_handlers_, std::move(handler)); }
-    /// The state changed, or, while connecting or interrupted, an attempt failed in another way than the last one.
-    HandlerId on_state(Function<void(PipeState, const Failure&)> handler) { return add(state_handlers_, std::move(handler)); }
-    /// The host's network changed, whether or not it concerns this pipe. `Notice::settled`: the change has held for a second; what cancels
-    /// itself is not told. `Notice::at_once`: as soon as it is noticed. (The pipe itself acts at once.)
-    HandlerId on_network_change(Function<void(const NetworkChange&)> handler, Notice notice = Notice::settled) {
-        return add(notice == Notice::settled ? network_handlers_ : early_network_handlers_, std::move(handler));
-    }
-    /// After `send` was refused with `would_block`: there is room again.
-    HandlerId on_drained(Function<void()> handler) { return add(drained_handlers_, std::move(handler)); }
-    /// Takes a handler away; false when there is none of that id.
-    bool remove_handler(HandlerId id) {
-        return id != 0 && (receive_handlers_.remove(id) || state_handlers_.remove(id) || network_handlers_.remove(id) ||
-                           early_network_handlers_.remove(id) || drained_handlers_.remove(id));
-    }
-
-    // ---- Opening.
-
-    /// Connects to `to`, from `idle` or `closed` (then with a new session). Nothing has happened yet when it returns; `on_state` tells.
-    /// `invalid_argument` for an endpoint that is none or has port 0, and for options outside their bounds; `invalid_state`;
-    /// `out_of_memory`.
-    Result<void> connect(const Endpoint& to) {
-        if (!to.valid() || to.port() == 0) return Errc::invalid_argument;
-        if (auto fresh = start_over(); !fresh) return fresh;
-        peer_ = to;
-        delete std::exchange(name_, nullptr);
-        if (to.name() != nullptr && (name_ = new (std::nothrow) Name(*this)) == nullptr) return Errc::out_of_memory;
-        next_candidate_ = 0;
-        state_ = PipeState::connecting;
-        start_due_ = true;
-        kick_.schedule();
-        return {};
-    }
-    /// Goes on over a connected socket, made non-blocking and close-on-exec, as the side that connected: a session starts on it. The pipe
-    /// owns it from here on. Later connections go to the socket's peer.
-    Result<void> adopt(Socket socket) requires requires(Connection& c) { c.adopt(Socket()); }
-    {
-        if (!socket) return Errc::invalid_argument;
-        const Endpoint to = socket.peer_endpoint();
-        if (!to.valid()) return Errc::invalid_argument;
-        if (auto fresh = start_over(); !fresh) return fresh;
-        peer_ = to;
-        delete std::exchange(name_, nullptr);
-        auto* attempt = new_attempt();
-        if (attempt == nullptr) return Errc::out_of_memory;
-        if (auto adopted = attempt->connection->adopt(std::move(socket)); !adopted) {
-            drop_attempts();
-            return adopted;
-        }
-        state_ = PipeState::connecting;
-        adopted_ = true;
-        kick_.schedule();
-        return {};
-    }
-
-    // ---- The stream.
-
-    /// Queues bytes whole, or refuses them whole. They go out together when the handlers of the present turn are through. Before the
-    /// first connection and, with a session, between connections they wait. `would_block`: over the limit, `on_drained` tells when to go
-    /// on; `too_large`: more than the limit altogether; `invalid_state`: closing, closed, or idle; `out_of_memory`.
-    Result<void> send(Bytes bytes) {
-        if (state_ != PipeState::connected) {
-            if (state_ == PipeState::closing || state_ == PipeState::closed || state_ == PipeState::idle) return Errc::invalid_state;
-            if constexpr (!survives)
-                if (state_ == PipeState::interrupted) return session_.refuse();
-        }
-        auto queued = session_.send(bytes);
-        if (!queued) return queued;
-        // Much at once goes out while it is warm in the cache; the rest waits for company.
-        unflushed_ += bytes.size();
-        if (unflushed_ >= flush_at_once && connection_ != nullptr) static_cast<void>(flush());  // an error shows again when kicked
-        if (!reading_) kick_.schedule();
-        if (relay_ != nullptr) relay_->relay_resume();
-        return queued;
-    }
-    /// The same for text.
-    Result<void> send(TextView text) { return send(text.bytes()); }
-
-    /// Takes nothing more from the peer until `resume`: the peer's sends fill its own buffer. With a session, as much as the peer's replay
-    /// limit is kept here meanwhile, and acknowledgements of what this side sends go on being heard.
-    void pause() { set_paused(true); }
-    void resume() { set_paused(false); }
-
-    /// Relays between this pipe and `other`, both ways, with back-pressure: bytes go over instead of to `on_receive` handlers, an end on
-    /// one side ends the other in order, a failure or destruction of one aborts the other. `invalid_state` when one is linked already, or
-    /// has been closed.
-    template <class E2, class T2, class R2>
-    Result<void> link(Pipe<E2, T2, R2>& other) {
-        if (relay_ != nullptr || other.relay_ != nullptr || static_cast<void*>(&other) == static_cast<void*>(this) ||
-            state_ >= PipeState::closing || other.state_ >= PipeState::closing)
-            return Errc::invalid_state;
-        relay_ = &other;
-        other.relay_ = this;
-        relay_resume();
-        other.relay_resume();
-        return {};
-    }
-
-    // ---- Ending.
-
-    /// Ends the conversation in order: everything queued is delivered, over new connections if need be, what the peer still sends is
-    /// received, and then the pipe is `closed`. Becomes an `abort` after `Options::close_timeout`.
-    void close() { begin_closing(); }
-    /// Gives the conversation up at once, delivered or not; the peer is told if that is possible. `closed`, as `cancelled`.
-    void abort() {
-        if (state_ == PipeState::closed || state_ == PipeState::idle) return;
-        say_goodbye();
-        fail(classify(Errc::cancelled, Stage::established));
-    }
-    /// Gives the connected socket to the caller, with nothing of the pipe left on it; the pipe is then `closed`. `would_block` while
-    /// something is queued, `invalid_state` without a connection, `unsupported` with a session, whose state a bare socket would lose.
-    Result<Socket> release() {
-        if constexpr (survives || !requires(Connection & c) { c.release(); }) {
-            return Errc::unsupported;
-        } else {
-            if (connection_ == nullptr || state_ != PipeState::connected) return Errc::invalid_state;
-            if (session_.unacknowledged() != 0) return Errc::would_block;
-            Socket socket = connection_->release();
-            fail({});
-            return socket;
-        }
-    }
-
-    // ---- Looking.
-
-    PipeState state() const { return state_; }
-    Statistics statistics() const {
-        Statistics s;
-        s.bytes_sent = session_.sent();
-        s.bytes_received = session_.received();
-        if constexpr (survives) {
-            if (session_.peer_finished()) --s.bytes_received;  // FIN counts as one there
-            s.bytes_replayed = session_.replayed();
-            s.round_trip = session_.round_trip();
-        }
-        s.bytes_unacknowledged = session_.unacknowledged();
-        s.connections = connections_;
-        s.resumes = resumes_;
-        s.without_connection = without_connection_;
-        if (interrupted_at_ != TimePoint()) s.without_connection = s.without_connection + (loop_.now() - interrupted_at_);
-        return s;
-    }
-    /// The network as the event source knows it; valid until the loop's next turn.
-    const NetworkState& network() const { return events_.state(); }
-    /// Of the connection in use; not `valid` without one.
-    Endpoint local_endpoint() const { return connection_ == nullptr ? Endpoint() : connection_->local_endpoint(); }
-    /// Of the connection in use, or what was asked for.
-    Endpoint peer_endpoint() const { return connection_ == nullptr ? peer_ : connection_->peer_endpoint(); }
-
-private:
-    template <class T2, class E2, class R2>
-    friend class Listener;
-    template <EventSource E2, Transport T2, RecoveryPolicy R2>
-    friend class Pipe;
-
-    static constexpr std::size_t flush_at_once = 64 * 1024;
-    static constexpr std::uint32_t relay_piece = 64 * 1024;
-    static constexpr unsigned attempts_max = 4;  // a quarter of a second apart they cover the second between two SYNs of one of them
-    static inline constexpr Options default_options{};
-
-    // The peer's name: being looked up, or what came of it.
-    struct Name {
-        explicit Name(Pipe& pipe) : query(Delegate<void(Resolver::Answer&&)>::template to<&Pipe::resolved>(&pipe)) {}
-        Resolver::Query query;
-        Array<IpAddress> addresses;
-    };
-
-    // One connection on its way to be the one in use.
-    struct Attempt final : ConnectionObserver {
-        explicit Attempt(Pipe& p)
-            : pipe(p), crowd(p.loop_.template service<detail::Crowd>()), connection(new (std::nothrow) Connection(p.loop_, *this)) {
-            ++crowd.attempts;
-        }
-        ~Attempt() {
-            --crowd.attempts;
-            delete connection;
-        }
-        void on_open() override { pipe.attempt_opened(*this); }
-        bool on_bytes(Bytes bytes) override { return pipe.attempt_bytes(*this, bytes); }
-        bool on_writable() override { return pipe.attempt_write(*this); }
-        void on_end() override { pipe.attempt_failed(*this, Errc::end_of_stream); }
-        void on_error(Error error) override { pipe.attempt_failed(*this, error); }
-
-        struct Nothing {};
-        Pipe& pipe;
-        detail::Crowd& crowd;
-        Connection* connection;
-        Attempt* next = nullptr;
-        TimePoint asked_at;
-        Stage stage = Stage::connecting;
-        [[no_unique_address]] std::conditional_t<survives, session::ClientHandshake, Nothing> handshake;
-    };
-
-    Pipe(Loop& loop, const Options* options, detail::PipeOwner* owner)
-        : loop_(loop),
-          events_(E::of(loop)),
-          options_(options == nullptr ? &default_options : options),
-          owner_(owner),
-          recovery_(options_->recovery, seed()),
-          retry_(loop, Delegate<void()>::template to<&Pipe::retry_due>(this)),
-          tick_(loop, Delegate<void()>::template to<&Pipe::tick_due>(this)),
-          kick_(loop, Delegate<void()>::template to<&Pipe::kicked>(this)),
-          observer_(Delegate<void(const NetworkChange&)>::template to<&Pipe::network_changed>(this)) {
-        session_.set_options(options_->transport);
-        out_of_memory_ = options == nullptr;
-        events_.observe(observer_);
-    }
-
-    static std::uint64_t seed() {
-        std::byte bytes[8] = {};
-        static_cast<void>(entropy(bytes));  // without entropy there is no jitter, and no handshake either
-        return load_big<std::uint64_t>(bytes);
-    }
-    template <class... Args>
-    HandlerId add(Handlers<Args...>& handlers, Function<void(Args...)> handler) {
-        return handlers.add(++last_handler_, std::move(handler)) ? last_handler_ : 0;
-    }
-    [[gnu::cold]] bool set_state(PipeState state, const Failure& why) {
-        state_ = state;
-        reported_ = why.kind;
-        return state_handlers_(state, why);
-    }
-    [[gnu::cold]] void drop_attempts() {
-        while (attempts_ != nullptr) delete std::exchange(attempts_, attempts_->next);
-        standby_for_silence_ = false;
-    }
-    [[gnu::cold]] void drop_attempt(Attempt& attempt) {
-        Attempt** at = &attempts_;
-        while (*at != &attempt) at = &(*at)->next;
-        *at = attempt.next;
-        delete &attempt;
-    }
-    void drop_retired() { delete std::exchange(retired_, nullptr); }
-    void drop_connection() {
-        drop_retired();
-        delete std::exchange(connection_, nullptr);
-    }
-    void drop_everything() {
-        drop_attempts();
-        drop_connection();
-        retry_.cancel();
-        tick_.cancel();
-        kick_.cancel();
-        if (name_ != nullptr) name_->query.cancel();
-        parked_ = start_due_ = adopted_ = moving_ = partner_failed_ = partner_closed_ = false;
-    }
-    // Tells the peer of a session that it is over, if that fits into the system's buffer now. Without a session there is but the reset to
-    // tell a conversation given up from one that ended in order.
-    [[gnu::cold]] void say_goodbye() {
-        if (connection_ == nullptr) return;
-        if constexpr (survives) {
-            if (session_.at_frame_boundary() && state_ != PipeState::closed) {
-                const Bytes frame[] = {Session::abort_frame};
-                static_cast<void>(connection_->write(frame));
-            }
-        } else {
-            connection_->abort();
-        }
-    }
-
-    // ---- Attempts.
-
-    [[gnu::cold]] Result<void> start_over() {
-        if (out_of_memory_) return Errc::out_of_memory;
-        if (!options_->transport.valid()) return Errc::invalid_argument;
-        if (owner_ != nullptr || (state_ != PipeState::idle && state_ != PipeState::closed)) return Errc::invalid_state;
-        if (state_ == PipeState::closed) {
-            session_.~Session();
-            ::new (static_cast<void*>(&session_)) Session;
-            session_.set_options(options_->transport);
-            if constexpr (survives) session_.hold(paused_);
-            recovery_.~R();
-            ::new (static_cast<void*>(&recovery_)) R(options_->recovery, seed());
-            connections_ = resumes_ = 0;
-            without_connection_ = Duration();
-            last_failure_ = {};
-        }
-        interrupted_at_ = TimePoint();
-        peer_ended_ = our_end_sent_ = false;
-        started_at_ = loop_.now();
-        return {};
-    }
-
-    // The turn's handlers are through: start what was asked for, and write what was queued.
-    void kicked() {
-        if (std::exchange(partner_failed_, false)) return abort();
-        if (std::exchange(partner_closed_, false) && !begin_closing()) return;
-        if (start_due_) {
-            start_due_ = false;
-            if (state_ == PipeState::connecting && !set_state(PipeState::connecting, {})) return;
-            if (start_due_) return;                                                       // it was called off, and asked for anew
-            if (state_ != PipeState::connecting && state_ != PipeState::closing) return;  // closing: with something to deliver first
-            return static_cast<void>(attempt());
-        }
-        if (adopted_) {
-            adopted_ = false;
-            arm_patience();
-            if (attempts_ != nullptr) return attempt_opened(*attempts_);
-        }
-        if constexpr (survives)
-            if (!paused_ && session_.held() > 0 && !(deliver_held() && after_progress())) return;
-        if (connection_ == nullptr) return;
-        if (std::exchange(moving_, false) && !attempt()) return;
-        if (const Error error = flush()) return static_cast<void>(broken(error));
-        arm_tick();
-        after_flush();
-    }
-
-    bool resolve() {
-        auto started = name_->query.start(Resolver::of(loop_), peer_.name());
-        if (!started) return recover(classify(started.error(), Stage::resolving));
-        arm_retry(patient ? TimePoint::never() : loop_.now() + options_->connect_timeout);
-        return true;
-    }
-    void resolved(Resolver::Answer&& answer) {
-        if (!answer) return static_cast<void>(recover(classify(answer.error(), Stage::resolving)));
-        name_->addresses = std::move(*answer);
-        next_candidate_ = 0;
-        attempt();
-    }
-
-    Attempt* new_attempt() {
-        Attempt** at = &attempts_;
-        unsigned count = 0;
-        for (; *at != nullptr; at = &(*at)->next) ++count;
-        auto* attempt = new (std::nothrow) Attempt(*this);
-        if (attempt == nullptr || attempt->connection == nullptr) {
-            delete attempt;
-            return nullptr;
-        }
-        *at = attempt;
-        if (count == attempts_max) drop_attempt(*attempts_);
-        return attempt;
-    }
-    // Starts one more. Returns false when the pipe is gone.
-    bool attempt() {
-        parked_ = false;
-        if (name_ != nullptr && name_->addresses.empty()) return resolve();
-        Attempt* attempt = new_attempt();
-        if (attempt == nullptr) return recover(classify(Errc::out_of_memory, Stage::connecting));
-        const IpAddress ip = name_ == nullptr ? peer_.ip() : name_->addresses[next_candidate_ % name_->addresses.size()];
-        if (auto opened = attempt->connection->open({ip, peer_.port()}, options_->from); !opened) {
-            drop_attempt(*attempt);
-            return recover(classify(opened.error(), Stage::connecting, {options_->from, &events_.state()}));
-        }
-        arm_patience();
-        return true;
-    }
-    [[gnu::cold]] void arm_patience() {
-        const TimePoint now = loop_.now();
-        TimePoint next = now + options_->connect_timeout;
-        if constexpr (requires { recovery_.patience(now); })
-            next = now + loop_.template service<detail::Crowd>().stretch(recovery_.patience(now));
-        arm_retry(next);
-    }
-    // When to go on; or to give up, if that comes first.
-    [[gnu::cold]] void arm_retry(TimePoint next) {
-        const TimePoint end = (interrupted_at_ == TimePoint() ? started_at_ : interrupted_at_) + options_->give_up_after;
-        retry_.at(connection_ == nullptr && end < next ? end : next);
-    }
-    void retry_due() {
-        const TimePoint now = loop_.now();
-        if (connection_ == nullptr && now - (interrupted_at_ == TimePoint() ? started_at_ : interrupted_at_) >= options_->give_up_after)
-            return static_cast<void>(fail(last_failure_ ? last_failure_ : classify(Errc::timed_out, Stage::connecting)));
-        if (!patient && name_ != nullptr && name_->query.busy()) {
-            name_->query.cancel();
-            return static_cast<void>(recover(classify(Errc::timed_out, Stage::resolving)));
-        }
-        if (!patient && attempts_ != nullptr) {
-            const Stage stage = attempts_->stage;
-            drop_attempts();
-            return static_cast<void>(recover(classify(Errc::timed_out, stage)));
-        }
-        // An attempt whose connection is open waits for the other end's program: one more beside it would only wait behind it, and where
-        // a crowd is the reason, make it worse.
-        for (Attempt* open = attempts_; open != nullptr; open = open->next) {
-            if (open->stage == Stage::connecting) continue;
-            if (now - open->asked_at < options_->handshake_timeout) return arm_patience();
-            const Stage stage = open->stage;
-            drop_attempt(*open);
-            return static_cast<void>(recover(classify(Errc::timed_out, stage)));
-        }
-        if (attempts_ != nullptr) ++next_candidate_;
-        attempt();
-    }
-
-    [[gnu::cold]] void attempt_opened(Attempt& attempt) {
-        if constexpr (survives) {
-            session::Nonce nonce;
-            if (auto random = entropy(nonce.bytes); !random) return attempt_failed(attempt, random.error());
-            const auto window = static_cast<std::uint32_t>(options_->transport.replay_limit);
-            if (session_.established()) {
-                attempt.stage = Stage::resuming;
-                attempt.handshake.ask_resume(session_.identity(), nonce, session_.next_epoch(), window);
-            } else {
-                attempt.stage = Stage::handshaking;
-                attempt.handshake.ask_new(nonce, window, options_->transport.pre_shared_key.get());
-            }
-            attempt.asked_at = loop_.now();
-            attempt_write(attempt);
-        } else {
-            established(attempt, {});
-        }
-    }
-    bool attempt_write(Attempt& attempt) {
-        if constexpr (survives)
-            while (!attempt.handshake.pending().empty()) {
-                const Bytes piece[] = {attempt.handshake.pending()};
-                auto wrote = attempt.connection->write(piece);
-                if (wrote) {
-                    attempt.handshake.wrote(*wrote);
-                } else if (wrote.error() == Errc::would_block) {
-                    attempt.connection->want_writable();
-                    break;
-                } else {
-                    attempt_failed(attempt, wrote.error());
-                    return false;
-                }
-            }
-        return true;
-    }
-    bool attempt_bytes(Attempt& attempt, Bytes bytes) {
-        if constexpr (survives) {
-            auto joined = attempt.handshake.receive(bytes);
-            if (!joined) {
-                attempt_failed(attempt, joined.error());
-                return false;
-            }
-            return !*joined || established(attempt, bytes);
-        } else {
-            return true;
-        }
-    }
-    void attempt_failed(Attempt& attempt, Error error) {
-        const Stage stage = attempt.stage;
-        drop_attempt(attempt);
-        if constexpr (survives)
-            if (error == Errc::session_unknown && session_.complete()) return static_cast<void>(fail({}));  // it has nothing more to tell
-        recover(classify(error, stage, {options_->from, &events_.state()}));
-    }
-
-    // An attempt is now the connection in use. `rest` came behind the handshake. False when the connection does not exist any more.
-    [[gnu::cold]] bool established(Attempt& attempt, Bytes rest) {
-        const TimePoint now = loop_.now();
-        bool resumed = false;
-        if constexpr (survives) {
-            resumed = attempt.handshake.resuming();
-            if (!session_.established()) session_.set_identity(attempt.handshake.identity(), false);
-            attempt.handshake.confirm(session_.received(), session_.acknowledged());
-            if (!session_.attach(attempt.handshake.agreement(), attempt.handshake.pending(), now - attempt.asked_at, now)) {
-                drop_attempt(attempt);
-                recover(classify(Errc::malformed, Stage::resuming));
-                return false;
-            }
-        }
-        Connection* connection = std::exchange(attempt.connection, nullptr);
-        drop_attempts();
-        retry_.cancel();
-        return use(connection, resumed, now) && take_rest(connection, rest);
-    }
-    // From here on this is the connection. False when the pipe or the connection is gone.
-    [[gnu::cold]] bool use(Connection* connection, bool resumed, TimePoint now) {
-        drop_retired();
-        retired_ = std::exchange(connection_, connection);
-        if (retired_ != nullptr) {
-            // Where the other end sees the old connection end before it sees the proof that the new one brings, it looks like a break.
-            retired_->set_observer(detail::Nobody::instance());
-            retired_->pause(true);
-            if (owner_ != nullptr) drop_retired();  // it has seen the proof
-        }
-        connection->set_observer(*this);
-        ++connections_;
-        resumes_ += resumed ? 1 : 0;
-        if (interrupted_at_ != TimePoint()) without_connection_ = without_connection_ + (now - interrupted_at_);
-        interrupted_at_ = TimePoint();
-        parked_ = moving_ = false;
-        last_failure_ = {};
-        if constexpr (requires { recovery_.connected(now); }) recovery_.connected(now);
-        if constexpr (!survives)
-            if (paused_) connection->pause(true);
-        if (relay_ != nullptr) {
-            relay_resume();
-            relay_->relay_resume();
-        }
-        kick_.schedule();
-        if (state_ == PipeState::connecting || state_ == PipeState::interrupted)
-            if (!set_state(PipeState::connected, {})) return false;
-        return connection_ == connection;
-    }
-    bool take_rest(Connection* connection, Bytes rest) { return rest.empty() ? connection_ == connection : on_bytes(rest); }
-
-    // ---- Recovery. All of these return false when the pipe is gone.
-
-    bool recover(const Failure& why) {
-        last_failure_ = why;
-        return perform(recovery_.decide(why, events_.state(), loop_.now()), why);
-    }
-    bool perform(Action action, const Failure& why) {
-        const TimePoint now = loop_.now();
-        if (action.kind == Action::Kind::try_next) {
-            if (name_ != nullptr && ++next_candidate_ < name_->addresses.size()) return attempt();
-            next_candidate_ = 0;
-            action = action.delay == Duration::unlimited() ? Action::give_up() : Action::retry_after(action.delay);
-            // A name whose every address failed may have moved.
-            if (action.kind == Action::Kind::retry_after && name_ != nullptr) name_->addresses.reset();
-        }
-        if (action.kind == Action::Kind::give_up) {
-            const bool peer_answered = why.stage == Stage::handshaking || why.stage == Stage::resuming;
-            if (attempts_ != nullptr && !peer_answered && why.stage == Stage::connecting) return true;  // another may do
-            if (connection_ == nullptr) return fail(why);
-            drop_attempts();  // a standby that cannot be had: the old connection goes on
-            retry_.cancel();
-            return true;
-        }
-        if (action.kind == Action::Kind::wait_for_network) {
-            parked_ = true;
-            arm_retry(TimePoint::never());
-        } else {
-            arm_retry(now + action.delay);
-        }
-        if ((state_ == PipeState::connecting || state_ == PipeState::interrupted) && why.kind != reported_) return set_state(state_, why);
-        return true;
-    }
-    // The connection in use is of no use any more.
-    bool broken(Error error) {
-        const Failure why = classify(error, Stage::established);
-        drop_connection();
-        tick_.cancel();
-        interrupted_at_ = loop_.now();
-        if constexpr (survives) {
-            session_.detach();
-            if (why.kind == FailureKind::session_aborted) return fail(why);
-            if (owner_ != nullptr) {
-                owner_->pipe_detached();
-                if (state_ == PipeState::closing) arm_close();
-                return state_ != PipeState::connected || set_state(PipeState::interrupted, why);
-            }
-        } else {
-            if (state_ == PipeState::closing) return fail(peer_ended_ && our_end_sent_ ? Failure{} : why);
-            if (owner_ != nullptr) return fail(why);
-            session_.restart();
-            peer_ended_ = our_end_sent_ = false;
-        }
-        if (state_ == PipeState::closing) arm_close();
-        if (attempts_ != nullptr) {
-            last_failure_ = why;
-            return state_ == PipeState::closing || set_state(PipeState::interrupted, why);
-        }
-        next_candidate_ = 0;
-        const Action action = recovery_.decide(why, events_.state(), loop_.now());
-        last_failure_ = why;
-        if (action.kind == Action::Kind::give_up) return fail(why);
-        if (state_ != PipeState::closing) {
-            if (!set_state(PipeState::interrupted, why)) return false;
-            if (state_ != PipeState::interrupted && state_ != PipeState::closing) return true;
-        }
-        if (action.kind == Action::Kind::retry_after && action.delay == Duration()) return attempt();
-        return perform(action, why);
-    }
-    // The end: in order when `why` is none.
-    bool fail(const Failure& why) {
-        drop_everything();
-        if constexpr (survives) session_.detach();
-        interrupted_at_ = TimePoint();
-        if (relay_ != nullptr) std::exchange(relay_, nullptr)->relay_partner_gone(static_cast<bool>(why));
-        if (owner_ != nullptr) owner_->pipe_closed();
-        if (state_ == PipeState::closed) return true;
-        return set_state(PipeState::closed, why);
-    }
-
-    [[gnu::cold]] void network_changed(const NetworkChange& change) {
-        if (change.early && !early_network_handlers_(change)) return;
-        if (change.settled && !network_handlers_(change)) return;
-        if (state_ == PipeState::idle || state_ == PipeState::closed) return;
-        const bool hit =
-            connection_ != nullptr && change.major && change.affects(connection_->local_endpoint().ip(), connection_->peer_endpoint().ip());
-        if constexpr (!survives)
-            // Nothing can be started beside it: given up when it is certain that its address is gone.
-            if (hit && change.settled && change.after->interface_of(connection_->local_endpoint().ip()) == 0)
-                return static_cast<void>(broken(Errc::address_lost));
-        if (!change.early) return;
-        if constexpr (survives) {
-            if (owner_ != nullptr) {
-                // The other side does the connecting; a probe tells soon whether this connection still is one.
-                if (hit) session_.probe(loop_.now()), kick_.schedule();
-                return;
-            }
-            // A new connection at once, without waiting for TCP to notice; the old one stays until the new one has resumed. One happening
-            // makes several changes: when all of them are known, one attempt takes the way that is left.
-            if (hit) {
-                moving_ = true;
-                kick_.schedule();
-                return;
-            }
-        }
-        const bool content = connection_ != nullptr && attempts_ == nullptr && !parked_ && !retry_.armed();
-        if (!change.may_help() || start_due_ || (name_ != nullptr && name_->query.busy()) || content) return;
-        if constexpr (!survives)
-            if (connection_ != nullptr) return;
-        if (owner_ != nullptr || (!patient && attempts_ != nullptr)) return;  // an attempt has its time
-        Duration d;
-        if constexpr (requires { recovery_.network_regained(loop_.now()); }) d = recovery_.network_regained(loop_.now());
-        parked_ = false;
-        if (retry_.when() > loop_.now() + d) retry_.after(d);
-    }
-
-    // ---- The connection in use.
-
-    void on_open() override {}
-    bool on_bytes(Bytes bytes) override {
-        Connection* const connection = connection_;
-        if constexpr (survives) {
-            drop_retired();
-            if (standby_for_silence_) {  // the silence is over: nothing needs to be tried
-                drop_attempts();
-                retry_.cancel();
-                parked_ = false;
-            }
-            bool gone = false;
-            const Error error = session_.receive(
-                bytes, loop_.now(), [this](Bytes part) { return deliver(part); }, gone);
-            if (gone) return false;
-            if (connection_ != connection) return false;
-            if (error) {
-                broken(error);
-                return false;
-            }
-            if (session_.full()) connection->pause(true);
-            kick_.schedule();
-            if (!after_progress()) return false;
-        } else {
-            session_.delivered(bytes.size());
-            reading_ = true;  // what the handlers send goes out together when they return
-            if (!deliver(bytes)) return false;
-            reading_ = false;
-            if (!session_.empty() && connection_ == connection) {
-                if (const Error error = flush()) {
-                    broken(error);
-                    return false;
-                }
-                if (!after_flush()) return false;
-            }
-        }
-        return connection_ == connection;
-    }
-    bool on_writable() override {
-        Connection* const connection = connection_;
-        if (const Error error = flush()) {
-            broken(error);
-            return false;
-        }
-        return after_flush() && connection_ == connection;
-    }
-    void on_end() override {
-        if constexpr (survives) {
-            broken(Errc::end_of_stream);
-        } else {
-            peer_ended_ = true;
-            if (relay_ != nullptr && state_ == PipeState::connected) {
-                relay_->relay_finish();
-                if (our_end_sent_) fail({});
-                return;
-            }
-            if (our_end_sent_) return static_cast<void>(fail({}));
-            close();  // what is queued still goes out
-        }
-    }
-    void on_error(Error error) override { broken(error); }
-
-    bool deliver(Bytes bytes) {
-        if (relay_ == nullptr) return receive_handlers_(bytes);
-        // Read no faster than the other side takes: it has room for this piece, and is asked before the next.
-        auto sent = relay_->relay_send(bytes);
-        return sent ? true : fail(classify(sent.error(), Stage::established));
-    }
-
-    // Delivers what has come while the pipe was paused. False when the pipe is gone.
-    bool deliver_held() {
-        while (!paused_) {
-            const MutableBytes room = loop_.scratch();
-            const std::size_t n = session_.take_held(room);
-            if (n == 0) break;
-            if (!deliver(room.first(n))) return false;
-            session_.held_delivered();
-        }
-        if (connection_ != nullptr && !session_.full()) connection_->pause(false);
-        return true;
-    }
-
-    // Writes what the session has, as far as the connection takes it.
-    Error flush() {
-        if (connection_ == nullptr) return {};
-        unflushed_ = 0;
-        if constexpr (survives) {
-            Bytes pieces[Session::pieces_max];
-            while (const std::size_t n = session_.gather(pieces)) {
-                std::size_t offered = 0;
-                for (std::size_t i = 0; i < n; ++i) offered += pieces[i].size();
-                auto wrote = connection_->write({pieces, n});
-                if (!wrote && wrote.error() != Errc::would_block) return wrote.error();
-                if (wrote) session_.wrote(*wrote);
-                if (!wrote || *wrote < offered) {
-                    connection_->want_writable();
-                    break;
-                }
-            }
-        } else {
-            while (!session_.empty()) {
-                const Bytes piece = session_.front();
-                auto wrote = connection_->write({&piece, 1});
-                if (!wrote && wrote.error() != Errc::would_block) return wrote.error();
-                if (wrote) session_.wrote(*wrote);
-                if (!wrote || *wrote < piece.size()) {
-                    connection_->want_writable();
-                    break;
-                }
-            }
-            if (session_.finishing() && session_.empty() && !our_end_sent_) {
-                our_end_sent_ = true;
-                connection_->end();
-            }
-        }
-        return {};
-    }
-    // What may follow from bytes that went out. False when the pipe is gone.
-    bool after_flush() {
-        if constexpr (!survives)
-            if (our_end_sent_ && peer_ended_) return fail({});
-        return after_progress();  // a session's handshake may have acknowledged the last of it
-    }
-    // What may follow from bytes that were taken or acknowledged. False when the pipe is gone.
-    bool after_progress() {
-        if (session_.take_drained() && !drained_handlers_()) return false;
-        if (relay_ != nullptr) relay_->relay_resume();
-        if constexpr (survives) {
-            if (session_.peer_finished()) {
-                if (relay_ != nullptr)
-                    relay_->relay_finish();
-                else if (!session_.finishing() && !begin_closing())
-                    return false;
-            }
-            if (connection_ != nullptr && session_.ended() && state_ != PipeState::closed) {
-                if (owner_ == nullptr) return fail({});
-                if (relay_ != nullptr) std::exchange(relay_, nullptr)->relay_partner_gone(false);
-                set_paused(false);
-                // The other side hangs up when it has read GOODBYE; until then, and a little longer, this end can say it again.
-                static_cast<void>(flush());
-                close_by_ = loop_.now() + options_->close_timeout;
-                arm_close();
-                return set_state(PipeState::closed, {});
-            }
-        }
-        return true;
-    }
-
-    // What `close` does. False when the pipe is gone.
-    [[gnu::cold]] bool begin_closing() {
-        if (state_ == PipeState::closing || state_ == PipeState::closed) return true;
-        bool nothing_to_end = connection_ == nullptr && session_.unacknowledged() == 0;
-        if constexpr (survives) nothing_to_end = nothing_to_end && !session_.established();
-        if (nothing_to_end) return fail({});
-        session_.finish();
-        close_by_ = loop_.now() + options_->close_timeout;
-        arm_close();
-        kick_.schedule();
-        if (relay_ != nullptr) relay_->relay_resume();
-        return set_state(PipeState::closing, {});
-    }
-    void arm_close() {
-        if (!tick_.armed() || close_by_ < tick_.when()) tick_.at(close_by_);
-    }
-    // A connection that is not read hears no answers: it speaks from time to time instead, so that the other side knows it is there.
-    bool deaf() const { return connection_ != nullptr && connection_->paused(); }
-    TimePoint tick_deadline(TimePoint now) const { return deaf() ? now + options_->transport.suspect_after : session_.deadline(now); }
-    void arm_tick() {
-        if constexpr (survives) {
-            const TimePoint next = tick_deadline(loop_.now());
-            if (next < tick_.when()) tick_.at(next);
-        }
-    }
-    [[gnu::cold]] void tick_due() {
-        const TimePoint now = loop_.now();
-        if (state_ == PipeState::closed && now >= close_by_)
-            return static_cast<void>(broken(Errc::timed_out));  // a peer that stays on the line
-        if (state_ == PipeState::closing) {
-            if (now >= close_by_) {
-                say_goodbye();
-                return static_cast<void>(fail(classify(Errc::timed_out, Stage::established)));
-            }
-            tick_.at(close_by_);
-        }
-        if constexpr (survives) {
-            if (connection_ == nullptr) return;
-            if (session_.acknowledgement_due()) session_.acknowledge_now();
-            if (deaf()) session_.excuse(now);
-            const auto liveness = deaf() ? Session::Liveness::fine : session_.on_time(now);
-            if (liveness != Session::Liveness::fine) {
-                bool answers = false;
-                if constexpr (requires { connection_->path_info(); })
-                    answers = connection_->path_info().acknowledges(now - session_.probed_at());
-                if (!answers && liveness == Session::Liveness::dead) return static_cast<void>(broken(Errc::unresponsive));
-                if (answers) session_.excuse(now);
-                // A kernel that answers may be the peer's, whose program is stopped, or that of something on the way, which passes nothing
-                // on. A connection beside this one tells: only the program itself can let it in.
-                if (owner_ == nullptr && attempts_ == nullptr && !parked_ && (!answers || session_.overdue(now))) {
-                    standby_for_silence_ = true;
-                    if (!attempt()) return;
-                }
-            }
-            if (const Error error = flush()) return static_cast<void>(broken(error));
-            if (!after_progress()) return;
-            arm_tick_anew(now);
-        }
-    }
-    void arm_tick_anew(TimePoint now) {
-        if constexpr (survives) {
-            TimePoint next = tick_deadline(now);
-            if (state_ >= PipeState::closing && close_by_ < next) next = close_by_;
-            tick_.at(next);
-        }
-    }
-
-    void set_paused(bool paused) {
-        if (paused == paused_) return;
-        paused_ = paused;
-        if constexpr (survives) {
-            session_.hold(paused);
-            if (!paused) kick_.schedule();
-        } else if (connection_ != nullptr) {
-            connection_->pause(paused);
-        }
-    }
-
-    // ---- Linked with another pipe.
-
-    Result<void> relay_send(Bytes bytes) override { return send(bytes); }
-    std::size_t relay_space() override {
-        const bool takes =
-            state_ == PipeState::connecting || state_ == PipeState::connected || (survives && state_ == PipeState::interrupted);
-        return takes && !session_.finishing() ? session_.send_space() : 0;
-    }
-    std::size_t relay_limit() override { return session_.send_limit(); }
-    void relay_finish() override {
-        if (state_ == PipeState::closing || state_ == PipeState::closed || session_.finishing()) return;
-        session_.finish();
-        kick_.schedule();
-    }
-    void relay_resume() override {
-        if (relay_ == nullptr) return;
-        const std::size_t half = (relay_->relay_limit() + 1) / 2;
-        const std::uint32_t piece = half < relay_piece ? static_cast<std::uint32_t>(half) : relay_piece;
-        if constexpr (survives)
-            session_.set_piece(piece);
-        else if (connection_ != nullptr)
-            connection_->set_read_limit(piece);
-        set_paused(relay_->relay_space() < piece);
-    }
-    [[gnu::cold]] void relay_partner_gone(bool failed) override {
-        // Followed up when kicked: the partner may be in the middle of anything, and this side's handlers may destroy it.
-        relay_ = nullptr;
-        set_paused(false);
-        (failed ? partner_failed_ : partner_closed_) = true;
-        kick_.schedule();
-    }
-
-    // ---- For the listener.
-
-    // Takes over an accepted connection of a transport without a session.
-    bool accept(Connection* connection) { return use(connection, false, loop_.now()); }
-    // Takes over an accepted connection that has joined. False when the pipe is gone, or the connection.
-    [[gnu::cold]] bool accept(Connection* connection, const session::Agreement& agreement, Duration round_trip, bool resumed) {
-        const TimePoint now = loop_.now();
-        if (!session_.attach(agreement, {}, round_trip, now)) {  // impossible claims: as if it had not come
-            delete connection;
-            if (connection_ == nullptr) owner_->pipe_detached();
-            return false;
-        }
-        return use(connection, resumed, now);
-    }
-
-    Loop& loop_;
-    E& events_;
-    const Options* options_;
-    detail::PipeOwner* owner_;
-    Session session_;
-    R recovery_;
-    Connection* connection_ = nullptr;
-    Connection* retired_ = nullptr;  // the one before, until this one has brought something
-    Attempt* attempts_ = nullptr;    // the oldest first
-    detail::Relay* relay_ = nullptr;
-    Endpoint peer_;
-    Name* name_ = nullptr;  // where the peer has one
-    std::uint32_t next_candidate_ = 0;
-    HandlerId last_handler_ = 0;
-    Loop::Timer retry_;  // the next attempt
-    Loop::Timer tick_;   // the session's deadlines, and that of `close`
-    Loop::Deferred kick_;
-    NetworkObserver observer_;
-    Handlers<Bytes> receive_handlers_;
-    Handlers<PipeState, const Failure&> state_handlers_;
-    Handlers<const NetworkChange&> network_handlers_, early_network_handlers_;
-    Handlers<> drained_handlers_;
-    TimePoint started_at_;
-    TimePoint interrupted_at_;  // zero while there is a connection, and before the first
-    TimePoint close_by_;
-    Duration without_connection_;
-    std::size_t unflushed_ = 0;  // queued since the last flush
-    std::uint32_t connections_ = 0;
-    std::uint32_t resumes_ = 0;
-    Failure last_failure_;
-    FailureKind reported_ = FailureKind::none;
-    PipeState state_ = PipeState::idle;
-    bool out_of_memory_ = false;  // the options could not be copied: nothing is done with others
-    bool start_due_ = false;
-    bool adopted_ = false;
-    bool parked_ = false;  // waiting for the network, with no timer
-    bool moving_ = false;  // the connection was hit by a change of the network
-    bool paused_ = false;
-    bool standby_for_silence_ = false;
-    bool peer_ended_ = false;  // of a transport without a session, as is the next
-    bool our_end_sent_ = false;
-    bool partner_failed_ = false;  // of the pipe that this one was linked with, as is the next
-    bool partner_closed_ = false;
-    bool reading_ = false;  // inside the handlers of bytes read
-};
-
-/// The pipe for conversations that go on whatever the network does.
-using ResumablePipe = Pipe<SystemEvents, Resumable<Tcp>, Persistent>;
 
 }  // namespace rejoin::inline v0_1
 
@@ -9923,6 +10870,2196 @@ private:
 
 }  // namespace rejoin::inline v0_1
 
+namespace rejoin::inline v0_1::detail {
+
+/// What the pipes of one loop know together of each server, by the endpoint that they were told to connect to; and those of them that wait
+/// for their turn. `S` is the policy's part of it (policies.hpp: `R::Server`).
+template <class S>
+class Servers {
+public:
+    /// A pipe that waits: called when its turn may have come.
+    struct Waiter : ListNode {
+        explicit Waiter(Delegate<void()> g) : go(g) {}
+        const Delegate<void()> go;
+    };
+
+    class Server : ListNode {
+    public:
+        Server(Loop& loop, const Endpoint& to, std::uint64_t hash)
+            : loop_(loop), timer_(loop, Delegate<void()>::to<&Server::turn>(this)), to_(to), hash_(hash) {}
+        S state;
+
+        std::uint64_t hash() const { return hash_; }
+        bool is(const Endpoint& to) const { return to_ == to; }
+        void wait(Waiter& waiter) {
+            waiters_.push(waiter);
+            look();
+        }
+        /// Something has changed that may give one who waits a turn.
+        void look() {
+            if (!waiters_.empty()) timer_.at(state.next(loop_.now()));
+        }
+
+    private:
+        friend class Servers;
+        void turn() {
+            ++users_;  // whoever has a turn may be the last who knows this server
+            while (!waiters_.empty()) {
+                const TimePoint next = state.next(loop_.now());
+                if (next > loop_.now()) {
+                    timer_.at(next);
+                    break;
+                }
+                auto& waiter = static_cast<Waiter&>(*waiters_.front());
+                waiter.unlink();
+                waiter.go();
+            }
+            loop_.service<Servers>().leave(*this);
+        }
+
+        Loop& loop_;
+        List waiters_;
+        Loop::Timer timer_;
+        const Endpoint to_;
+        const std::uint64_t hash_;
+        unsigned users_ = 0;
+    };
+
+    explicit Servers(Loop& loop) : loop_(loop) {}
+    ~Servers() {
+        while (Server* idle = static_cast<Server*>(idle_.front())) remove(idle);
+    }
+
+    /// The one for `to`, until `leave`. Null when memory is out.
+    [[gnu::cold]] Server* join(const Endpoint& to) {
+        const std::uint64_t hash = hash_of(to);
+        Server* server = all_.find(hash, to);
+        if (server == nullptr) {
+            server = new (std::nothrow) Server(loop_, to, hash);
+            if (server == nullptr || !all_.insert(server)) {
+                delete server;
+                return nullptr;
+            }
+        } else if (server->users_ == 0) {
+            server->unlink();
+            --idle_count_;
+        }
+        ++server->users_;
+        return server;
+    }
+    /// What is known is kept for the next who comes, as long as there are few such servers.
+    [[gnu::cold]] void leave(Server& server) {
+        if (--server.users_ > 0) return;
+        idle_.push(server);
+        if (++idle_count_ > idle_max) {
+            --idle_count_;
+            remove(static_cast<Server*>(idle_.front()));
+        }
+    }
+
+private:
+    static constexpr std::size_t idle_max = 64;
+
+    void remove(Server* server) {
+        all_.erase(server);
+        delete server;
+    }
+    static std::uint64_t hash_of(const Endpoint& to) {
+        std::uint64_t h = to.port();
+        const auto mix = [&](std::uint64_t word) { h = Random(h ^ word).next(); };
+        for (std::uint8_t b : to.ip().bytes) mix(b);
+        for (const char* c = to.name(); c != nullptr && *c != 0; ++c) mix(static_cast<unsigned char>(*c));
+        return h;
+    }
+
+    Loop& loop_;
+    Index<Server, Endpoint> all_;
+    List idle_;
+    std::size_t idle_count_ = 0;
+};
+
+}  // namespace rejoin::inline v0_1::detail
+
+namespace rejoin::inline v0_1 {
+
+/// The transport policy that puts a session over any stream transport: the conversation goes on over a new connection, from another
+/// address if need be, with no byte lost, repeated or reordered. Both ends speak it; session/README.md has the protocol.
+template <class T>
+struct Resumable {
+    using Connection = typename T::Connection;
+    using Acceptor = typename T::Acceptor;
+    using Session = session::Session;
+    using Options = Session::Options;
+};
+
+}  // namespace rejoin::inline v0_1
+
+namespace rejoin::inline v0_1::session {
+
+/// The session of a transport that has none: a queue of what is to be written on the one connection. What is in it, or on its way,
+/// when the connection breaks is lost. Pure.
+class Plain {
+public:
+    static constexpr bool survives_connections = false;
+    struct Options {
+        /// Bytes queued until the system takes them, at most. A `send` beyond it is refused with `would_block`.
+        std::size_t queue_limit = 1024 * 1024;
+
+        bool valid() const { return queue_limit > 0; }
+    };
+
+    void set_options(const Options& options) { options_ = &options; }
+
+    /// Queues `bytes` whole, or refuses them whole: `would_block`, `too_large`, `invalid_state` after `finish`, `out_of_memory`.
+    Result<void> send(Bytes bytes) {
+        if (finishing_) return Errc::invalid_state;
+        if (bytes.size() > options_->queue_limit - queue_.size()) {
+            if (bytes.size() > options_->queue_limit) return Errc::too_large;
+            return refuse();
+        }
+        if (!queue_.append(bytes)) return Errc::out_of_memory;
+        sent_ += bytes.size();
+        return {};
+    }
+    /// Says `would_block`, and `take_drained` later.
+    Error refuse() {
+        refused_ = true;
+        return Errc::would_block;
+    }
+    std::size_t send_space() const { return options_->queue_limit - queue_.size(); }
+    std::size_t send_limit() const { return options_->queue_limit; }
+    bool empty() const { return queue_.empty(); }
+    /// True once after a refusal, when half of the limit is free again.
+    bool take_drained() {
+        if (!refused_ || queue_.size() > options_->queue_limit / 2) return false;
+        refused_ = false;
+        return true;
+    }
+    void finish() { finishing_ = true; }
+    bool finishing() const { return finishing_; }
+    /// Bytes that `send` took, and that were delivered, over all connections.
+    std::uint64_t sent() const { return sent_; }
+    std::uint64_t received() const { return received_; }
+    void delivered(std::size_t n) { received_ += n; }
+    std::size_t unacknowledged() const { return queue_.size(); }
+
+    /// Whether the peer hears of an end.
+    static constexpr bool has_end = true;
+    /// The most pieces that `gather` gives.
+    static constexpr std::size_t pieces_max = 2;
+    /// Tells what to write next, in order, as views that hold until the next call of anything; returns how many pieces.
+    std::size_t gather(std::span<Bytes, pieces_max> pieces) const {
+        pieces[0] = queue_.peek(0, queue_.size());
+        if (pieces[0].size() == queue_.size()) return 1;
+        pieces[1] = queue_.peek(pieces[0].size(), queue_.size());
+        return 2;
+    }
+    void wrote(std::size_t n) { queue_.drop(n); }
+    /// Adds a copy of what is queued to `to`; false when memory is out.
+    bool save(Array<std::byte>& to) const { return queue_.copy_to(to); }
+    /// Starts over for a new connection: what was queued is dropped.
+    void restart() { queue_.release(); }
+
+private:
+    const Options* options_ = nullptr;
+    Ring queue_;
+    std::uint64_t sent_ = 0;
+    std::uint64_t received_ = 0;
+    bool finishing_ = false;
+    bool refused_ = false;
+};
+
+}  // namespace rejoin::inline v0_1::session
+
+namespace rejoin::inline v0_1 {
+
+/// One TCP connection: opened once, or adopted, and closed. Tells its observer what happens; writes what the system takes, no more.
+class TcpConnection {
+public:
+    TcpConnection(Loop& loop, ConnectionObserver& observer)
+        : observer_(&observer), watch_(loop, Delegate<void(Ready)>::to<&TcpConnection::ready>(this)) {}
+    ~TcpConnection() { watch_.stop(); }
+
+    void set_observer(ConnectionObserver& observer) { observer_ = &observer; }
+
+    /// Starts to connect to a numeric endpoint, on that way. `on_open` or `on_error` follows, never inside this call.
+    [[gnu::cold]] Result<void> open(const Endpoint& to, const Way& way) {
+        auto made = Socket::tcp(to.ip().family);
+        if (!made) return made.error();
+        socket_ = std::move(*made);
+        if (way.segment_max != 0) socket_.limit_segments(way.segment_max);
+        if (way.interface_index != 0)
+            if (auto bound = socket_.leave_by(way.interface_index, to.ip().family); !bound) return bound;
+        if (way.from.family != Family::none)
+            if (auto bound = socket_.bind(way.from, 0); !bound) return bound;
+        if (auto connected = socket_.connect(to.ip(), to.port()); !connected && connected.error() != Errc::would_block) return connected;
+        opening_ = true;
+        return watch_.start(socket_.fd(), Ready::writable);
+    }
+    /// Takes over a connected socket; open at once, without `on_open`.
+    [[gnu::cold]] Result<void> adopt(Socket socket) {
+        socket_ = std::move(socket);
+        configure();
+        return watch_.start(socket_.fd(), Ready::readable);
+    }
+    /// Gives the socket to the caller; nothing more is heard.
+    Socket release() {
+        watch_.stop();
+        return std::move(socket_);
+    }
+
+    /// Writes the pieces, in order, as far as the system takes them: how many bytes, or `would_block` for none.
+    Result<std::size_t> write(std::span<const Bytes> pieces) { return socket_.send(pieces); }
+    /// Asks for one `on_writable`.
+    void want_writable() {
+        writable_wanted_ = true;
+        update();
+    }
+    /// Stops reading, or goes on.
+    void pause(bool paused) {
+        paused_ = paused;
+        update();
+    }
+    bool paused() const { return paused_; }
+    /// Reads at most `n` bytes at a time.
+    void set_read_limit(std::uint32_t n) { read_limit_ = n; }
+
+    /// Ends the sending direction after what was written.
+    void end() { static_cast<void>(socket_.shutdown_send()); }
+    /// Closes with a reset, for the peer to notice at once; destroying only closes.
+    void abort() {
+        watch_.stop();
+        socket_.reset();
+    }
+
+    Endpoint local_endpoint() const { return socket_.local_endpoint(); }
+    Endpoint peer_endpoint() const { return socket_.peer_endpoint(); }
+    PathInfo path_info() const { return socket_.path_info(); }
+
+private:
+    [[gnu::cold]] void configure() {
+        socket_.no_delay();
+        // A connection that stays in use through an outage retries within a second of the path's return.
+        socket_.cap_retransmission(Duration::seconds(1));
+    }
+    void update() {
+        if (opening_) return;
+        const Ready wanted = (reading() ? Ready::readable : Ready::none) | (writable_wanted_ ? Ready::writable : Ready::none);
+        if (!hung_up_)
+            watch_.change(wanted);
+        else if (reading())
+            hung_up_ = !watch_.start(socket_.fd(), wanted);
+    }
+    bool reading() const { return !paused_ && !ended_; }
+
+    void ready(Ready what) {
+        if (opening_) return opened();
+        if (what == Ready::readable && reading()) return read();
+        if (writable_wanted_ && has(what, Ready::writable)) {
+            writable_wanted_ = false;
+            update();
+            if (!observer_->on_writable() || !socket_) return;  // gone, or released
+        }
+        if (!has(what, Ready::readable)) return;
+        if (!reading()) {
+            // Only an error or a hang-up gets here, and would again at once. Behind a hang-up there may still be something to read.
+            if (what == Ready::both) {
+                watch_.stop();
+                hung_up_ = true;
+                if (const Error error = socket_.take_error()) observer_->on_error(error);
+            }
+            return;
+        }
+        read();
+    }
+    void read() {
+        const MutableBytes room = watch_.loop().scratch();
+        auto size = socket_.receive(room.first(read_limit_ < room.size() ? read_limit_ : room.size()));
+        if (!size) {
+            if (size.error() != Errc::would_block) observer_->on_error(size.error());
+            return;
+        }
+        if (*size == 0) {
+            ended_ = true;
+            update();
+            observer_->on_end();
+            return;
+        }
+        observer_->on_bytes(room.first(*size));
+    }
+    [[gnu::cold]] void opened() {
+        if (const Error error = socket_.take_error()) return observer_->on_error(error);
+        opening_ = false;
+        configure();
+        update();
+        observer_->on_open();
+    }
+
+    ConnectionObserver* observer_;
+    Socket socket_;
+    std::uint32_t read_limit_ = UINT32_MAX;
+    bool opening_ = false;
+    bool paused_ = false;
+    bool writable_wanted_ = false;
+    bool ended_ = false;    // the peer's direction: read to its end
+    bool hung_up_ = false;  // both directions: no longer watched while nothing is read
+    Loop::Watch watch_;
+};
+
+/// Listens for TCP connections and hands each accepted socket to its delegate.
+class TcpAcceptor {
+public:
+    TcpAcceptor(Loop& loop, Delegate<void(Socket&&)> accepted)
+        : accepted_(accepted),
+          watch_(loop, Delegate<void(Ready)>::to<&TcpAcceptor::ready>(this)),
+          again_(loop, Delegate<void()>::to<&TcpAcceptor::go_on>(this)) {}
+
+    /// Listens on a numeric endpoint; port 0 lets the system choose. `backlog`: connections the system keeps waiting.
+    [[gnu::cold]] Result<void> listen(const Endpoint& at, int backlog) {
+        if (at.ip().family == Family::none) return Errc::invalid_argument;
+        auto made = Socket::tcp(at.ip().family);
+        if (!made) return made.error();
+        made->reuse_address();
+        if (auto bound = made->bind(at.ip(), at.port()); !bound) return bound;
+        if (auto listening = made->listen(backlog); !listening) return listening;
+        if (auto watched = watch_.start(made->fd(), Ready::readable); !watched) return watched;
+        socket_ = std::move(*made);
+        return {};
+    }
+    /// Goes on with a socket that listens already.
+    [[gnu::cold]] Result<void> adopt(Socket socket) {
+        if (auto watched = watch_.start(socket.fd(), Ready::readable); !watched) return watched;
+        socket_ = std::move(socket);
+        return {};
+    }
+    /// Gives the socket to the caller; who comes waits in the system's queue.
+    [[gnu::cold]] Socket release() {
+        watch_.stop();
+        again_.cancel();
+        return std::move(socket_);
+    }
+    ~TcpAcceptor() {
+        if (destroyed_ != nullptr) *destroyed_ = true;
+    }
+    [[gnu::cold]] void close() {
+        watch_.stop();
+        again_.cancel();
+        socket_.close();
+    }
+    bool listening() const { return static_cast<bool>(socket_); }
+    Endpoint local_endpoint() const { return socket_.local_endpoint(); }
+
+    /// Accepts nothing for `d`, or until `go_on`: who comes meanwhile waits in the system's queue.
+    [[gnu::cold]] void rest(Duration d) {
+        watch_.change(Ready::none);
+        again_.after(d);
+    }
+    [[gnu::cold]] void go_on() {
+        again_.cancel();
+        watch_.change(Ready::readable);
+    }
+
+private:
+    // So many in one turn that a crowd is let in quickly, and so few that those who are in are still served.
+    static constexpr int accepts_per_turn = 64;
+
+    void ready(Ready) {
+        bool destroyed = false;
+        destroyed_ = &destroyed;
+        for (int i = 0; i < accepts_per_turn && socket_ && !again_.armed(); ++i) {
+            auto socket = socket_.accept();
+            if (!socket && stop_at(socket.error())) break;
+            if (socket) accepted_(std::move(*socket));  // may close or destroy this acceptor
+            if (destroyed) return;
+        }
+        destroyed_ = nullptr;
+    }
+    bool stop_at(Error error) {
+        // Without descriptors or memory the waiting connection stays, and the listening socket stays readable: look again a little
+        // later instead of at once, for ever. Other errors are those of the one connection (accept(2)).
+        const bool exhausted = Socket::exhausted(error);
+        if (exhausted) rest(Duration::milliseconds(100));
+        return exhausted || error == Errc::would_block;
+    }
+
+    Delegate<void(Socket&&)> accepted_;
+    Socket socket_;
+    Loop::Watch watch_;
+    Loop::Timer again_;
+    bool* destroyed_ = nullptr;  // of the call under way
+};
+
+/// The transport policy for plain TCP: a stream over one connection. What was on its way when it breaks is lost.
+struct Tcp {
+    using Connection = TcpConnection;
+    using Acceptor = TcpAcceptor;
+    using Session = session::Plain;
+    using Options = Session::Options;
+};
+
+}  // namespace rejoin::inline v0_1
+
+namespace rejoin::inline v0_1::session {
+
+/// The session of a transport of datagrams: a queue of those that wait for a socket, or for the system to take them. Each arrives whole or
+/// not at all, in any order. Nothing tells the peer of an end. Pure.
+class Datagrams {
+public:
+    static constexpr bool survives_connections = false;
+    static constexpr bool has_end = false;
+    /// The longest that UDP carries over IPv4.
+    static constexpr std::size_t datagram_max = 65'507;
+
+    struct Options {
+        /// Bytes queued until the system takes them, at most, with four more for each datagram. A `send` beyond it is refused with
+        /// `would_block`.
+        std::size_t queue_limit = 256 * 1024;
+
+        bool valid() const { return queue_limit >= datagram_max + header; }
+    };
+
+    void set_options(const Options& options) { options_ = &options; }
+
+    /// Queues one datagram, which may be empty: `would_block`, `too_large`, `invalid_state` after `finish`, `out_of_memory`.
+    Result<void> send(Bytes datagram) {
+        if (finishing_) return Errc::invalid_state;
+        if (datagram.size() > datagram_max) return Errc::too_large;
+        if (datagram.size() + header > options_->queue_limit - queue_.size()) return refuse();
+        if (!queue_.reserve(header + datagram.size())) return Errc::out_of_memory;
+        std::byte length[header];
+        store_big(length, static_cast<std::uint32_t>(datagram.size()));
+        queue_.append(length);
+        queue_.append(datagram);
+        sent_ += datagram.size();
+        return {};
+    }
+    /// Says `would_block`, and `take_drained` later.
+    Error refuse() {
+        refused_ = true;
+        return Errc::would_block;
+    }
+    std::size_t send_space() const { return options_->queue_limit - queue_.size(); }
+    std::size_t send_limit() const { return options_->queue_limit; }
+    bool empty() const { return queue_.empty(); }
+    /// True once after a refusal, when half of the limit is free again.
+    bool take_drained() {
+        if (!refused_ || queue_.size() > options_->queue_limit / 2) return false;
+        refused_ = false;
+        return true;
+    }
+    void finish() { finishing_ = true; }
+    bool finishing() const { return finishing_; }
+    /// Bytes that `send` took, and that were delivered, over all sockets.
+    std::uint64_t sent() const { return sent_; }
+    std::uint64_t received() const { return received_; }
+    void delivered(std::size_t n) { received_ += n; }
+    std::size_t unacknowledged() const { return queue_.size(); }
+
+    /// The most pieces that `gather` gives.
+    static constexpr std::size_t pieces_max = 2;
+    /// Tells what makes the next datagram, as views that hold until the next call of anything; returns how many pieces.
+    std::size_t gather(std::span<Bytes, pieces_max> pieces) const {
+        const std::size_t size = front_size();
+        pieces[0] = queue_.peek(header, size);
+        if (pieces[0].size() == size) return 1;
+        pieces[1] = queue_.peek(header + pieces[0].size(), size - pieces[0].size());
+        return 2;
+    }
+    /// The next datagram was taken, or is given up.
+    void wrote(std::size_t) { queue_.drop(header + front_size()); }
+    /// Whether another socket is worth a try, when this host's firewall has refused a datagram: not more often than every 5 s.
+    bool may_replace_socket(TimePoint now) {
+        if (now < replace_after_) return false;
+        replace_after_ = now + Duration::seconds(5);
+        return true;
+    }
+    /// What waits goes out by the next socket.
+    void restart() {}
+
+private:
+    static constexpr std::size_t header = 4;
+
+    std::size_t front_size() const {
+        std::byte length[header];
+        for (std::size_t i = 0; i < header; ++i) length[i] = queue_.peek(i, 1)[0];
+        return load_big<std::uint32_t>(length);
+    }
+
+    const Options* options_ = nullptr;
+    Ring queue_;
+    TimePoint replace_after_;
+    std::uint64_t sent_ = 0;
+    std::uint64_t received_ = 0;
+    bool finishing_ = false;
+    bool refused_ = false;
+};
+
+}  // namespace rejoin::inline v0_1::session
+
+namespace rejoin::inline v0_1 {
+
+/// A UDP socket connected to one peer: opened once, and closed. Hears datagrams of that peer alone; `on_bytes` is one datagram.
+class UdpConnection {
+public:
+    UdpConnection(Loop& loop, ConnectionObserver& observer)
+        : observer_(&observer), watch_(loop, Delegate<void(Ready)>::to<&UdpConnection::ready>(this)) {}
+    ~UdpConnection() { watch_.stop(); }
+
+    void set_observer(ConnectionObserver& observer) { observer_ = &observer; }
+
+    /// Connects to a numeric endpoint, on that way: nothing is sent. `on_open` follows, never inside this call; an error comes at once.
+    Result<void> open(const Endpoint& to, const Way& way) {
+        auto made = Socket::udp(to.ip().family);
+        if (!made) return made.error();
+        socket_ = std::move(*made);
+        if (way.interface_index != 0)
+            if (auto bound = socket_.leave_by(way.interface_index, to.ip().family); !bound) return bound;
+        if (way.from.family != Family::none)
+            if (auto bound = socket_.bind(way.from, 0); !bound) return bound;
+        if (auto connected = socket_.connect(to.ip(), to.port()); !connected) return connected;
+        opening_ = true;
+        return watch_.start(socket_.fd(), Ready::writable);
+    }
+    /// Takes over a connected socket; open at once, without `on_open`.
+    Result<void> adopt(Socket socket) {
+        socket_ = std::move(socket);
+        return watch_.start(socket_.fd(), Ready::readable);
+    }
+    /// Gives the socket to the caller; nothing more is heard.
+    Socket release() {
+        watch_.stop();
+        return std::move(socket_);
+    }
+
+    /// Sends the pieces as one datagram.
+    Result<std::size_t> write(std::span<const Bytes> pieces) { return socket_.send(pieces); }
+    /// Asks for one `on_writable`.
+    void want_writable() {
+        writable_wanted_ = true;
+        update();
+    }
+    /// Stops reading, or goes on: what comes meanwhile waits in the system's buffer as far as it has room.
+    void pause(bool paused) {
+        paused_ = paused;
+        update();
+    }
+    bool paused() const { return paused_; }
+    void set_read_limit(std::uint32_t) {}
+
+    /// The peer hears of neither.
+    void end() {}
+    void abort() {
+        watch_.stop();
+        socket_.close();
+    }
+
+    Endpoint local_endpoint() const { return socket_.local_endpoint(); }
+    Endpoint peer_endpoint() const { return socket_.peer_endpoint(); }
+
+private:
+    static constexpr int reads_per_turn = 16;
+
+    void update() {
+        if (!opening_) watch_.change((paused_ ? Ready::none : Ready::readable) | (writable_wanted_ ? Ready::writable : Ready::none));
+    }
+    void ready(Ready what) {
+        if (opening_) {
+            opening_ = false;
+            update();
+            return observer_->on_open();
+        }
+        if (writable_wanted_ && has(what, Ready::writable)) {
+            writable_wanted_ = false;
+            update();
+            if (!observer_->on_writable() || !socket_) return;
+        }
+        if (!has(what, Ready::readable)) return;
+        if (paused_) {  // only an error gets here, and would again at once
+            if (const Error error = socket_.take_error()) observer_->on_error(error);
+            return;
+        }
+        for (int i = 0; i < reads_per_turn && !paused_; ++i) {
+            const MutableBytes room = watch_.loop().scratch();
+            auto size = socket_.receive(room);
+            if (!size) {
+                if (size.error() != Errc::would_block) observer_->on_error(size.error());
+                return;
+            }
+            if (!observer_->on_bytes(room.first(*size)) || !socket_) return;
+        }
+    }
+
+    ConnectionObserver* observer_;
+    Socket socket_;
+    bool opening_ = false;
+    bool paused_ = false;
+    bool writable_wanted_ = false;
+    Loop::Watch watch_;
+};
+
+/// The transport policy for UDP: each `send` is a datagram of at most 65,507 bytes, and each `on_receive` too. A pipe over it opens another
+/// socket when the network changes under the one in use, and after an error that the system tells (a closed port); what the system refuses
+/// as too large for the path, or by a rule of this host's firewall, is lost as if on the way, and told as an event.
+struct Udp {
+    using Connection = UdpConnection;
+    using Session = session::Datagrams;
+    using Options = Session::Options;
+};
+
+}  // namespace rejoin::inline v0_1
+
+namespace rejoin::inline v0_1 {
+
+/// When a handler hears of a change of the network: when it has held for `ChangeFeed::settle_time`, or as soon as it is noticed.
+enum class Notice : std::uint8_t { settled, at_once };
+
+namespace detail {
+
+/// One side of two linked pipes, whatever their policies.
+class Relay {
+public:
+    virtual Result<void> relay_send(Bytes) = 0;
+    /// How many bytes it takes now, and at most.
+    virtual std::size_t relay_space() = 0;
+    virtual std::size_t relay_limit() = 0;
+    virtual void relay_finish() = 0;
+    virtual void relay_resume() = 0;
+    virtual void relay_partner_gone(bool failed) = 0;
+
+protected:
+    ~Relay() = default;
+};
+
+/// How many connections are being attempted on one loop. Attempts beside attempts help one pipe, and hurt when thousands make them.
+struct Crowd {
+    explicit Crowd(Loop&) {}
+    static constexpr unsigned ample = 512;
+    /// A pause of `d`, as much longer as there are more attempts than are ample.
+    Duration stretch(Duration d) const { return attempts <= ample ? d : d * attempts / ample; }
+    unsigned attempts = 0;
+};
+
+// A member that is not there.
+struct Nothing {
+    template <class... Args>
+    explicit Nothing(Args&&...) {}
+    Nothing() = default;
+};
+
+/// What a policy shares among the pipes to one server.
+template <class R>
+struct ServerOf {
+    using Type = Nothing;
+};
+template <class R>
+requires requires { typename R::Server; }
+struct ServerOf<R> {
+    using Type = typename R::Server;
+};
+
+/// The counts of a conversation.
+struct Tally {
+    std::uint32_t connections = 0, resumes = 0, interruptions = 0;
+    std::uint32_t longest_without_ms = 0;
+    Duration without;
+    void was_without(Duration d) {
+        without = without + d;
+        const std::int64_t ms = d.milliseconds();
+        if (ms > longest_without_ms) longest_without_ms = ms < UINT32_MAX ? static_cast<std::uint32_t>(ms) : UINT32_MAX;
+    }
+};
+
+/// Who made an accepted pipe and destroys it.
+class PipeOwner {
+public:
+    virtual void pipe_detached() = 0;
+    virtual void pipe_departed() = 0;
+    virtual void pipe_closed() = 0;
+
+protected:
+    ~PipeOwner() = default;
+};
+
+}  // namespace detail
+
+template <class T, class E, class R>
+class Listener;
+
+/// One conversation with one peer, over however many connections it takes. `E` tells of the network, `T` carries the bytes, `R` decides
+/// what to do when something fails: policies.hpp has their contracts.
+///
+/// Belongs to its loop's thread, and is neither copied nor moved. A handler may destroy the pipe, add and remove handlers, and call
+/// anything. Destroying a pipe gives the conversation up at once; `close` ends it in order.
+template <EventSource E, Transport T, RecoveryPolicy R>
+class Pipe final : private ConnectionObserver, private detail::Relay {
+    using Connection = typename T::Connection;
+    using Session = typename T::Session;
+    static constexpr bool survives = Session::survives_connections;
+    static constexpr bool shares = requires { typename R::Server; };
+    using Servers = detail::Servers<typename detail::ServerOf<R>::Type>;
+    static constexpr bool patient = requires(R & policy, TimePoint now) { policy.patience(now); };
+
+public:
+    struct Options {
+        typename T::Options transport;
+        typename R::Options recovery;
+        /// The local address to connect from; of family `none`: the system's choice.
+        IpAddress from;
+        /// Whether a session may go on by another interface than the one that the system's routes prefer, when the path by that one is in
+        /// doubt, or leads nowhere for a second. Never around a tunnel.
+        bool other_interfaces = true;
+        /// How long one attempt may take, for a recovery policy that does not start others beside it.
+        Duration connect_timeout = Duration::seconds(10);
+        /// How long the peer's program may take to let a connection in that its system has accepted; then another is tried.
+        Duration handshake_timeout = Duration::seconds(5);
+        /// How long `close` may take before it becomes an `abort`.
+        Duration close_timeout = Duration::seconds(30);
+        /// Gives up when there was no connection for this long.
+        Duration give_up_after = Duration::unlimited();
+    };
+
+    /// An idle pipe with the default options.
+    explicit Pipe(Loop& loop) : Pipe(loop, &default_options, nullptr) {}
+    /// An idle pipe; the options are copied.
+    Pipe(Loop& loop, const Options& options) : Pipe(loop, new (std::nothrow) Options(options), nullptr) {}
+    Pipe(const Pipe&) = delete;
+    [[gnu::cold]] ~Pipe() {
+        if (relay_ != nullptr) std::exchange(relay_, nullptr)->relay_partner_gone(true);
+        if constexpr (survives) say_goodbye();
+        drop_everything();
+        delete dial_;
+        delete rare_;
+        if (options_ != &default_options && owner_ == nullptr) delete options_;
+    }
+
+    // ---- Handlers. Each `on_…` returns an id for `remove_handler`, or 0 when the handler is empty or memory is out.
+
+    /// Bytes of the stream, as they come: they hold until the handler returns.
+    HandlerId on_receive(Function<void(Bytes)> handler) { return add(receive_handlers_, std::move(handler)); }
+    /// The state changed, or, while connecting or interrupted, an attempt failed in another way than the last one.
+    HandlerId on_state(Function<void(PipeState, const Failure&)> handler) { return add(state_handlers_, std::move(handler)); }
+    /// The host's network changed, whether or not it concerns this pipe. `Notice::settled`: the change has held for a second; what cancels
+    /// itself is not told. `Notice::at_once`: as soon as it is noticed. (The pipe itself acts at once.)
+    HandlerId on_network_change(Function<void(const NetworkChange&)> handler, Notice notice = Notice::settled) {
+        if (rare() == nullptr) return 0;
+        return add(notice == Notice::settled ? rare_->network : rare_->early_network, std::move(handler));
+    }
+    /// What the pipe does, and why, event by event: for a log, or a `Recorder`. They are told together, in order, when the handlers of the
+    /// present turn are through; what was not told when the pipe is destroyed is not told.
+    HandlerId on_event(Function<void(const Event&)> handler) { return rare() == nullptr ? 0 : add(rare_->events, std::move(handler)); }
+    /// After `send` was refused with `would_block`: there is room again.
+    HandlerId on_drained(Function<void()> handler) { return rare() == nullptr ? 0 : add(rare_->drained, std::move(handler)); }
+    /// Takes a handler away; false when there is none of that id.
+    [[gnu::cold]] bool remove_handler(HandlerId id) {
+        if (id == 0) return false;
+        if (receive_handlers_.remove(id) || state_handlers_.remove(id)) return true;
+        return rare_ != nullptr &&
+               (rare_->drained.remove(id) || rare_->network.remove(id) || rare_->early_network.remove(id) || rare_->events.remove(id));
+    }
+
+    // ---- Opening.
+
+    /// Connects to `to`, from `idle` or `closed` (then with a new session). Nothing has happened yet when it returns; `on_state` tells.
+    /// `invalid_argument` for an endpoint that is none or has port 0, and for options outside their bounds; `invalid_state`;
+    /// `out_of_memory`.
+    [[gnu::cold]] Result<void> connect(const Endpoint& to) {
+        if (!to.valid() || to.port() == 0) return Errc::invalid_argument;
+        if (auto fresh = start_over(); !fresh) return fresh;
+        if (auto aimed = aim(to); !aimed) return aimed;
+        state_ = PipeState::connecting;
+        start_due_ = true;
+        kick_.schedule();
+        return {};
+    }
+    /// Goes on over a connected stream socket, made non-blocking and close-on-exec, as the side that connected: a session starts on it. The
+    /// pipe owns it from here on. Later connections go to the socket's peer, if that is an IP address.
+    [[gnu::cold]] Result<void> adopt(Socket socket) requires requires(Connection& c) { c.adopt(Socket()); }
+    {
+        if (!socket) return Errc::invalid_argument;
+        if (!socket.connected()) return Errc::invalid_argument;
+        const Endpoint to = socket.peer_endpoint();
+        if (auto fresh = start_over(); !fresh) return fresh;
+        if (auto aimed = aim(to); !aimed) return aimed;
+        auto* attempt = new_attempt();
+        if (attempt == nullptr) return Errc::out_of_memory;
+        attempt->to = to.ip();
+        if (auto adopted = attempt->connection->adopt(std::move(socket)); !adopted) {
+            drop_attempts();
+            return adopted;
+        }
+        state_ = PipeState::connecting;
+        adopted_ = true;
+        kick_.schedule();
+        return {};
+    }
+
+    // ---- The stream.
+
+    /// Queues bytes whole, or refuses them whole. They go out together when the handlers of the present turn are through. Before the
+    /// first connection and, with a session, between connections they wait. `would_block`: over the limit, `on_drained` tells when to go
+    /// on; `too_large`: more than the limit altogether; `invalid_state`: closing, closed, or idle; `out_of_memory`.
+    [[gnu::noinline]] Result<void> send(Bytes bytes) {
+        if (state_ != PipeState::connected) {
+            if (state_ == PipeState::closing || state_ == PipeState::closed || state_ == PipeState::idle) return Errc::invalid_state;
+            if constexpr (!survives)
+                if (state_ == PipeState::interrupted) return session_.refuse();
+        }
+        auto queued = session_.send(bytes);
+        if (!queued) return queued;
+        // Much at once goes out while it is warm in the cache; the rest waits for company.
+        unflushed_ = bytes.size() < flush_at_once - unflushed_ ? unflushed_ + static_cast<std::uint32_t>(bytes.size()) : flush_at_once;
+        if (unflushed_ == flush_at_once && connection_ != nullptr) static_cast<void>(flush());  // an error shows again when kicked
+        if (!reading_) kick_.schedule();
+        if (relay_ != nullptr) relay_->relay_resume();
+        return queued;
+    }
+    /// The same for text.
+    Result<void> send(TextView text) { return send(text.bytes()); }
+
+    /// Takes nothing more from the peer until `resume`: the peer's sends fill its own buffer. With a session, as much as the peer's replay
+    /// limit is kept here meanwhile, and acknowledgements of what this side sends go on being heard.
+    void pause() { set_paused(true); }
+    void resume() { set_paused(false); }
+
+    /// Relays between this pipe and `other`, both ways, with back-pressure: bytes go over instead of to `on_receive` handlers, an end on
+    /// one side ends the other in order, a failure or destruction of one aborts the other. `invalid_state` when one is linked already, or
+    /// has been closed.
+    template <class E2, class T2, class R2>
+    Result<void> link(Pipe<E2, T2, R2>& other) {
+        if (relay_ != nullptr || other.relay_ != nullptr || static_cast<void*>(&other) == static_cast<void*>(this) ||
+            state_ >= PipeState::closing || other.state_ >= PipeState::closing)
+            return Errc::invalid_state;
+        relay_ = &other;
+        other.relay_ = this;
+        relay_resume();
+        other.relay_resume();
+        return {};
+    }
+
+    // ---- Ending.
+
+    /// Ends the conversation in order: everything queued is delivered, over new connections if need be, what the peer still sends is
+    /// received, and then the pipe is `closed`. Becomes an `abort` after `Options::close_timeout`.
+    void close() { begin_closing(); }
+    /// Gives the conversation up at once, delivered or not; the peer is told if that is possible. `closed`, as `cancelled`.
+    void abort() {
+        if (state_ == PipeState::closed || state_ == PipeState::idle) return;
+        say_goodbye();
+        fail(classify(Errc::cancelled, Stage::established));
+    }
+    /// Gives the connected socket to the caller, with nothing of the pipe left on it; the pipe is then `closed`. `would_block` while
+    /// something is queued, `invalid_state` without a connection, `unsupported` with a session, whose state a bare socket would lose.
+    Result<Socket> release() {
+        if constexpr (survives || !requires(Connection & c) { c.release(); }) {
+            return Errc::unsupported;
+        } else {
+            if (connection_ == nullptr || state_ != PipeState::connected) return Errc::invalid_state;
+            if (session_.unacknowledged() != 0) return Errc::would_block;
+            Socket socket = connection_->release();
+            fail({});
+            return socket;
+        }
+    }
+
+    // ---- Moving to another process (handoff/README.md).
+
+    /// Takes the conversation out of this process: its socket, what is queued, and its session; the pipe is then `closed`. A session may be
+    /// without a connection. Inside `on_receive` the caller puts into `unread` what it has not used; with a session, where more may have
+    /// been read than was delivered, that is `would_block` there: `Loop::post` it. `would_block` too while datagrams are queued;
+    /// `invalid_state` when it is linked, and unless it is connected or, with a session, interrupted; `out_of_memory`.
+    [[gnu::cold]] Result<handoff::Parcel> depart() requires requires(Connection& c) { c.release(); }
+    {
+        if (relay_ != nullptr || (state_ != PipeState::connected && !(survives && state_ == PipeState::interrupted)))
+            return Errc::invalid_state;
+        if (delivering_) return Errc::would_block;
+        handoff::Parcel parcel;
+        if (dial_ != nullptr) parcel.peer = dial_->peer;
+        if constexpr (survives) {
+            parcel.resumable = true;
+            if (auto saved = session_.save(parcel.session); !saved) return saved.error();
+        } else if constexpr (Session::has_end) {
+            if (!session_.save(parcel.unsent)) return Errc::out_of_memory;
+            session_.restart();
+        } else {
+            if (session_.unacknowledged() != 0) return Errc::would_block;
+        }
+        if (connection_ != nullptr) {
+            parcel.socket = connection_->release();
+            parcel.kind = Session::has_end ? SocketKind::stream : SocketKind::datagram;
+        }
+        if (owner_ != nullptr) owner_->pipe_departed();
+        fail({});
+        return parcel;
+    }
+    /// Goes on with a conversation of the side that connects, from `idle` or `closed`, in place of `connect`; `on_state` tells. Its socket
+    /// and session are the pipe's from here on; `note` and `unread` stay with the caller, who sees to what was read before. Errors, with
+    /// nothing changed: `invalid_argument` for a parcel of another kind than this transport's, or that was accepted, which is for a
+    /// `Listener`; `invalid_state`; `malformed`, `too_large` and `would_block` as `session::Session::restore`; `out_of_memory`; the
+    /// system's.
+    [[gnu::cold]] Result<void> adopt(handoff::Parcel&& parcel) requires requires(Connection& c) { c.release(); }
+    {
+        if (parcel.resumable != survives || (!parcel.socket && !survives)) return Errc::invalid_argument;
+        if (survives && (parcel.session.accepted || static_cast<bool>(parcel.socket) != parcel.session.attached))
+            return Errc::invalid_argument;
+        const Endpoint to = parcel.peer.valid() ? parcel.peer : parcel.socket.peer_endpoint();
+        if (parcel.socket ? !parcel.socket.connected() : !to.valid()) return Errc::invalid_argument;
+        if (auto fresh = start_over(); !fresh) return fresh;
+        if constexpr (survives) {
+            if (auto restored = session_.restore(parcel.session, loop_.now()); !restored) return forget(restored.error());
+        } else if (!parcel.unsent.empty()) {
+            if (auto queued = session_.send({parcel.unsent.data(), parcel.unsent.size()}); !queued) return forget(queued.error());
+        }
+        if (auto aimed = aim(to); !aimed) return forget(aimed.error());
+        if (parcel.socket) {
+            Attempt* const attempt = new_attempt();
+            if (attempt == nullptr) return forget(Errc::out_of_memory);
+            attempt->to = to.ip();
+            if (auto adopted = attempt->connection->adopt(std::move(parcel.socket)); !adopted) {
+                parcel.socket = attempt->connection->release();
+                drop_attempts();
+                return forget(adopted.error());
+            }
+            adopted_ = true;
+        } else {
+            start_due_ = true;
+        }
+        state_ = PipeState::connecting;
+        kick_.schedule();
+        return {};
+    }
+
+    // ---- Looking.
+
+    PipeState state() const { return state_; }
+    [[gnu::cold]] Statistics statistics() const {
+        Statistics s;
+        s.bytes_sent = session_.sent();
+        s.bytes_received = session_.received();
+        if constexpr (survives) {
+            if (session_.peer_finished()) --s.bytes_received;  // FIN counts as one there
+            s.bytes_replayed = session_.replayed();
+            s.round_trip = session_.round_trip();
+            s.probes = session_.probes();
+        }
+        s.bytes_unacknowledged = session_.unacknowledged();
+        detail::Tally tally = tally_;
+        if (interrupted_at_ != TimePoint()) tally.was_without(loop_.now() - interrupted_at_);
+        s.connections = tally.connections;
+        s.resumes = tally.resumes;
+        s.interruptions = tally.interruptions;
+        if (dial_ != nullptr) {
+            s.standbys = dial_->standbys;
+            s.attempts = dial_->attempts;
+        }
+        s.without_connection = tally.without;
+        s.longest_without_connection = Duration::milliseconds(tally.longest_without_ms);
+        return s;
+    }
+    /// What the pipe is doing at this moment, and why. `describe` says it in words.
+    [[gnu::cold]] Explanation explain() const {
+        using Doing = Explanation::Doing;
+        Explanation e;
+        e.state = state_;
+        e.cause = cause_;
+        e.online = !events().state().offline();
+        e.failure = last_failure_;
+        if (interrupted_at_ != TimePoint()) e.without = loop_.now() - interrupted_at_;
+        for (const Attempt* a = attempts_; a != nullptr; a = a->next) ++e.attempts;
+        e.unacknowledged = session_.unacknowledged();
+        if (connection_ != nullptr) {
+            e.local = unmapped(connection_->local_endpoint().ip());
+            e.peer = unmapped(connection_->peer_endpoint().ip());
+        }
+        if (state_ == PipeState::idle || state_ == PipeState::closed)
+            e.doing = Doing::nothing;
+        else if (connection_ != nullptr)
+            e.doing = cause_ != Cause::none ? Doing::racing : state_ == PipeState::closing ? Doing::finishing : Doing::talking;
+        else if (attempts_ != nullptr)
+            e.doing = Doing::trying;
+        else if (parked_)
+            e.doing = Doing::waiting_for_network;
+        else if (waits_for_turn())
+            e.doing = Doing::waiting_for_server;
+        else if (dial_ != nullptr && dial_->target != nullptr && dial_->target->query.busy() && dial_->target->candidates.empty())
+            e.doing = Doing::resolving;
+        else if (dial_ != nullptr && dial_->retry.armed())
+            e.doing = Doing::pausing, e.until = dial_->retry.when();
+        return e;
+    }
+    /// The network as the event source knows it; valid until the loop's next turn.
+    const NetworkState& network() const { return events().state(); }
+    /// Of the connection in use; not `valid` without one.
+    Endpoint local_endpoint() const { return connection_ == nullptr ? Endpoint() : connection_->local_endpoint(); }
+    /// Of the connection in use, or what was asked for.
+    Endpoint peer_endpoint() const {
+        return connection_ != nullptr ? connection_->peer_endpoint() : dial_ != nullptr ? dial_->peer : Endpoint();
+    }
+
+private:
+    template <class T2, class E2, class R2>
+    friend class Listener;
+    template <EventSource E2, Transport T2, RecoveryPolicy R2>
+    friend class Pipe;
+
+    static constexpr std::uint32_t flush_at_once = 64 * 1024;
+    static constexpr std::uint32_t relay_piece = 64 * 1024;
+    static constexpr std::uint16_t narrow_segment = 1000;  // less than what any path of today passes, tunnels in tunnels included
+    // How often the kernel is asked what becomes of what was sent: twice between the first retransmission and the second.
+    static constexpr Duration look_every = Duration::milliseconds(100);
+    static constexpr Duration loss_again = Duration::seconds(10);
+    static constexpr unsigned attempts_max = 4;  // a quarter of a second apart they cover the second between two SYNs of one of them
+    static inline constexpr Options default_options{};
+
+    // The peer where it has a name, which is being looked up or was, or where it sends this client elsewhere.
+    struct Target {
+        explicit Target(Pipe& pipe) : query(Delegate<void(Resolver::Answer&&)>::template to<&Pipe::resolved>(&pipe)) {}
+        Resolver::Query query;
+        Candidates candidates;
+        Endpoint elsewhere;  // valid while the server has sent us there
+        unsigned redirections = 0;
+    };
+
+    // One connection on its way to be the one in use.
+    struct Attempt final : ConnectionObserver {
+        explicit Attempt(Pipe& p)
+            : pipe(p), crowd(p.loop_.template service<detail::Crowd>()), connection(new (std::nothrow) Connection(p.loop_, *this)) {
+            ++crowd.attempts;
+        }
+        ~Attempt() {
+            --crowd.attempts;
+            delete connection;
+        }
+        void on_open() override { pipe.attempt_opened(*this); }
+        bool on_bytes(Bytes bytes) override { return pipe.attempt_bytes(*this, bytes); }
+        bool on_writable() override { return pipe.attempt_write(*this); }
+        void on_end() override { pipe.attempt_failed(*this, Errc::end_of_stream); }
+        void on_error(Error error) override { pipe.attempt_failed(*this, error); }
+
+        Pipe& pipe;
+        detail::Crowd& crowd;
+        Connection* connection;
+        Attempt* next = nullptr;
+        TimePoint asked_at;
+        IpAddress to;
+        std::uint32_t interface_index = 0;  // 0: the system's choice
+        Stage stage = Stage::connecting;
+        [[no_unique_address]] std::conditional_t<survives, session::ClientHandshake, detail::Nothing> handshake;
+    };
+
+    // What pipes seldom have.
+    struct Rare {
+        Handlers<> drained;
+        Handlers<const NetworkChange&> network, early_network;
+        Handlers<const Event&> events;
+        Array<Event> pending;  // to be told
+    };
+
+    // Its place among the pipes to one server.
+    struct Turn {
+        explicit Turn(Pipe& pipe) : waiter(Delegate<void()>::template to<&Pipe::turn_came>(&pipe)) {}
+        typename Servers::Server* server = nullptr;
+        typename Servers::Waiter waiter;
+    };
+
+    // What the side that connects needs for it.
+    struct Dial {
+        explicit Dial(Pipe& pipe)
+            : recovery(pipe.options_->recovery, seed()),
+              turn(pipe),
+              retry(pipe.loop_, Delegate<void()>::template to<&Pipe::retry_due>(&pipe)) {}
+        ~Dial() { delete target; }
+        R recovery;
+        [[no_unique_address]] std::conditional_t<shares, Turn, detail::Nothing> turn;
+        Loop::Timer retry;  // the next attempt
+        Endpoint peer;
+        Target* target = nullptr;  // where there is more to it
+        TimePoint started_at;
+        PathWatch watch;
+        std::uint32_t round = 0;                   // attempts since the break, or since the standby was wanted
+        std::uint32_t over = 0;                    // the interface of the connection in use; 0: the system's choice
+        std::uint32_t standbys = 0, attempts = 0;  // in all
+    };
+
+    [[gnu::cold]] Pipe(Loop& loop, const Options* options, detail::PipeOwner* owner)
+        : loop_(loop),
+          options_(options == nullptr ? &default_options : options),
+          owner_(owner),
+          tick_(loop, Delegate<void()>::template to<&Pipe::tick_due>(this)),
+          kick_(loop, Delegate<void()>::template to<&Pipe::kicked>(this)),
+          observer_(Delegate<void(const NetworkChange&)>::template to<&Pipe::network_changed>(this)) {
+        session_.set_options(options_->transport);
+        if (owner == nullptr && options != nullptr) dial_ = new (std::nothrow) Dial(*this);
+        events().observe(observer_);
+    }
+
+    // Looked up each time: it is asked seldom, and there are many pipes.
+    E& events() const { return E::of(loop_); }
+    static std::uint64_t seed() {
+        std::byte bytes[8] = {};
+        static_cast<void>(entropy(bytes));  // without entropy there is no jitter, and no handshake either
+        return load_big<std::uint64_t>(bytes);
+    }
+    template <class... Args>
+    [[gnu::cold]] HandlerId add(Handlers<Args...>& handlers, Function<void(Args...)> handler) {
+        return handlers.add(++last_handler_, std::move(handler)) ? last_handler_ : 0;
+    }
+    [[gnu::cold]] Rare* rare() {
+        if (rare_ == nullptr) rare_ = new (std::nothrow) Rare;
+        return rare_;
+    }
+    [[gnu::cold]] bool set_state(PipeState state, const Failure& why) {
+        state_ = state;
+        reported_ = why.kind;
+        note(Event::Kind::state, why);
+        return state_handlers_(state, why);
+    }
+    // An event to be told when the turn's handlers are through, so that its handlers too may do anything; null where nobody listens.
+    [[gnu::cold]] Event* note(Event::Kind kind, const Failure& why = {}) {
+        constexpr std::size_t pending_max = 256;
+        if (rare_ == nullptr || rare_->events.empty() || rare_->pending.size() == pending_max || !rare_->pending.push({})) return nullptr;
+        kick_.schedule();
+        Event& event = rare_->pending.back();
+        event.kind = kind;
+        event.state = state_;
+        event.cause = cause_;
+        event.at = loop_.now();
+        event.failure = why;
+        return &event;
+    }
+    [[gnu::cold]] bool tell_events() {
+        const Array<Event> pending = std::move(rare_->pending);
+        rare_->pending = {};
+        for (const Event& event : pending)
+            if (!rare_->events(event)) return false;
+        return true;
+    }
+    void note_to(Event* event, const IpAddress& ip, std::uint16_t port, std::uint32_t interface_index) {
+        if (event == nullptr) return;
+        event->peer = ip;
+        event->port = port;
+        event->interface_index = interface_index;
+    }
+    [[gnu::cold]] void drop_attempts() {
+        while (attempts_ != nullptr) delete std::exchange(attempts_, attempts_->next);
+    }
+    [[gnu::cold]] void drop_attempt(Attempt& attempt) {
+        Attempt** at = &attempts_;
+        while (*at != &attempt) at = &(*at)->next;
+        *at = attempt.next;
+        delete &attempt;
+    }
+    void drop_retired() { delete std::exchange(retired_, nullptr); }
+    [[gnu::cold]] void drop_connection() {
+        drop_retired();
+        delete std::exchange(connection_, nullptr);
+    }
+    [[gnu::cold]] void drop_everything() {
+        drop_attempts();
+        drop_connection();
+        tick_.cancel();
+        kick_.cancel();
+        if (dial_ != nullptr) {
+            dial_->retry.cancel();
+            if (dial_->target != nullptr) dial_->target->query.cancel();
+            leave_server();
+        }
+        cause_ = Cause::none;
+        parked_ = start_due_ = adopted_ = moving_ = returning_ = partner_failed_ = partner_closed_ = false;
+    }
+    // Tells the peer of a session that it is over, if that fits into the system's buffer now. Without a session there is but the reset to
+    // tell a conversation given up from one that ended in order.
+    [[gnu::cold]] void say_goodbye() {
+        if (connection_ == nullptr) return;
+        if constexpr (survives) {
+            if (session_.at_frame_boundary() && state_ != PipeState::closed) {
+                const Bytes frame[] = {Session::abort_frame};
+                static_cast<void>(connection_->write(frame));
+            }
+        } else {
+            connection_->abort();
+        }
+    }
+
+    // ---- Attempts.
+
+    [[gnu::cold]] Result<void> start_over() {
+        if (dial_ == nullptr && owner_ == nullptr) return Errc::out_of_memory;
+        if (!options_->transport.valid()) return Errc::invalid_argument;
+        if (owner_ != nullptr || (state_ != PipeState::idle && state_ != PipeState::closed)) return Errc::invalid_state;
+        if (state_ == PipeState::closed) {
+            renew_session();
+            dial_->recovery.~R();
+            ::new (static_cast<void*>(&dial_->recovery)) R(options_->recovery, seed());
+            tally_ = {};
+            dial_->standbys = dial_->attempts = 0;
+            last_failure_ = {};
+        }
+        interrupted_at_ = TimePoint();
+        peer_ended_ = our_end_sent_ = narrow_ = false;
+        dial_->round = dial_->over = 0;
+        dial_->started_at = loop_.now();
+        return {};
+    }
+    [[gnu::cold]] void renew_session() {
+        session_.~Session();
+        ::new (static_cast<void*>(&session_)) Session;
+        session_.set_options(options_->transport);
+        if constexpr (survives) session_.hold(paused_);
+    }
+    // What could not be adopted.
+    [[gnu::cold]] Error forget(Error why) {
+        renew_session();
+        leave_server();
+        return why;
+    }
+    // From here on the peer is `to`.
+    [[gnu::cold]] Result<void> aim(const Endpoint& to) {
+        leave_server();  // of a socket that could not be adopted
+        dial_->peer = to;
+        delete std::exchange(dial_->target, nullptr);
+        if (to.name() != nullptr && (dial_->target = new (std::nothrow) Target(*this)) == nullptr) return Errc::out_of_memory;
+        if constexpr (shares) {
+            dial_->turn.server = loop_.template service<Servers>().join(to);
+            if (dial_->turn.server == nullptr) return Errc::out_of_memory;
+            dial_->recovery.join(dial_->turn.server->state);
+        }
+        return {};
+    }
+    [[gnu::cold]] void leave_server() {
+        if constexpr (shares) {
+            dial_->turn.waiter.unlink();
+            if (dial_->turn.server == nullptr) return;
+            dial_->recovery.leave();
+            dial_->turn.server->look();
+            loop_.template service<Servers>().leave(*std::exchange(dial_->turn.server, nullptr));
+        }
+    }
+    // What was decided, or came about, may be somebody else's turn.
+    [[gnu::cold]] void look_for_turns() {
+        if constexpr (shares)
+            if (dial_ != nullptr && dial_->turn.server != nullptr) dial_->turn.server->look();
+    }
+    bool waits_for_turn() const {
+        if constexpr (shares)
+            return dial_ != nullptr && dial_->turn.waiter.linked();
+        else
+            return false;
+    }
+    [[gnu::cold]] void turn_came() { attempt(); }
+
+    // The turn's handlers are through: start what was asked for, and write what was queued.
+    void kicked() {
+        if (rare_ != nullptr && !rare_->pending.empty() && !tell_events()) return;
+        if (std::exchange(partner_failed_, false)) return abort();
+        if (std::exchange(partner_closed_, false) && !begin_closing()) return;
+        if (start_due_) {
+            start_due_ = false;
+            if (state_ == PipeState::connecting && !set_state(PipeState::connecting, {})) return;
+            if (start_due_) return;                                                       // it was called off, and asked for anew
+            if (state_ != PipeState::connecting && state_ != PipeState::closing) return;  // closing: with something to deliver first
+            return static_cast<void>(attempt());
+        }
+        if (adopted_) {
+            adopted_ = false;
+            arm_patience();
+            if (attempts_ != nullptr) return attempt_opened(*attempts_);
+        }
+        if constexpr (survives)
+            if (!paused_ && session_.held() > 0 && !(deliver_held() && after_progress())) return;
+        if (connection_ == nullptr) return;
+        if (std::exchange(moving_, false) && !standby(Cause::network)) return;
+        if (const Error error = flush()) return static_cast<void>(broken(error));
+        arm_tick();
+        after_flush();
+    }
+
+    bool named() const { return dial_->peer.name() != nullptr && !(dial_->target != nullptr && dial_->target->elsewhere.valid()); }
+    [[gnu::cold]] bool resolve() {
+        if (!dial_->target->query.busy()) {
+            note(Event::Kind::resolving);
+            if (auto started = dial_->target->query.start(Resolver::of(loop_), dial_->peer.name()); !started)
+                return recover(classify(started.error(), Stage::resolving));
+        }
+        arm_retry(patient ? TimePoint::never() : loop_.now() + options_->connect_timeout);
+        return true;
+    }
+    [[gnu::cold]] void resolved(Resolver::Answer&& answer) {
+        Candidates& known = dial_->target->candidates;
+        const bool first = known.empty();
+        if (!answer) {
+            // Addresses that are known go on being tried.
+            if (first) recover(classify(answer.error(), Stage::resolving));
+            return;
+        }
+        bool news = false;
+        for (const IpAddress& ip : *answer) news = news || !known.has(ip);
+        if (!known.set(*answer)) {
+            if (first) recover(classify(Errc::out_of_memory, Stage::resolving));
+            return;
+        }
+        if (Event* event = note(Event::Kind::resolved)) event->count = static_cast<std::uint32_t>(known.size());
+        if (first || (news && connection_ == nullptr && attempts_ == nullptr && !parked_)) attempt();
+    }
+
+    [[gnu::cold]] Attempt* new_attempt() {
+        Attempt** at = &attempts_;
+        unsigned count = 0;
+        for (; *at != nullptr; at = &(*at)->next) ++count;
+        auto* attempt = new (std::nothrow) Attempt(*this);
+        if (attempt == nullptr || attempt->connection == nullptr) {
+            delete attempt;
+            return nullptr;
+        }
+        *at = attempt;
+        if (count == attempts_max) drop_attempt(*attempts_);
+        return attempt;
+    }
+    // By which interface the `n`th attempt in a row goes: a path in doubt has the others first; otherwise the system's choice has a second.
+    [[gnu::cold]] std::uint32_t interface_for(unsigned n, const IpAddress& to) const {
+        if (!survives || !options_->other_interfaces || options_->from.family != Family::none) return 0;
+        std::size_t which = 0;
+        if (cause_ == Cause::loss) {
+            if (dial_->over != 0) return 0;
+            which = n;
+        } else if (cause_ == Cause::silence || cause_ == Cause::retransmissions) {
+            if (n % 2 == (dial_->over == 0 ? 1 : 0)) return 0;
+            which = n / 2;
+        } else {
+            if (n < attempts_max || n % 2 == 0) return 0;
+            which = (n - attempts_max) / 2;
+        }
+        const std::uint32_t index = other_interface(events().state(), to, which);
+        return index != 0 || which == 0 ? index : other_interface(events().state(), to, 0);
+    }
+    // Races another connection beside the one in use. Returns false when the pipe is gone.
+    [[gnu::cold]] bool standby(Cause cause) {
+        cause_ = cause;
+        returning_ = false;
+        dial_->round = 0;
+        ++dial_->standbys;
+        note(Event::Kind::standby);
+        return attempt();
+    }
+    // The one in use goes on, and nothing else is tried.
+    [[gnu::cold]] void call_off() {
+        drop_attempts();
+        dial_->retry.cancel();
+        parked_ = false;
+        note(Event::Kind::called_off);
+        cause_ = Cause::none;
+        returning_ = false;
+        if constexpr (shares) {
+            dial_->turn.waiter.unlink();
+            dial_->recovery.idle();
+        }
+        look_for_turns();
+    }
+    bool racing() const { return attempts_ != nullptr || parked_ || (dial_ != nullptr && dial_->retry.armed()) || waits_for_turn(); }
+
+    // Starts one more. Returns false when the pipe is gone.
+    [[gnu::cold]] bool attempt() {
+        parked_ = false;
+        if (named() && dial_->target->candidates.empty()) return resolve();
+        const TimePoint now = loop_.now();
+        if constexpr (shares)
+            if (!dial_->recovery.admitted(now)) {
+                dial_->turn.server->wait(dial_->turn.waiter);
+                return paused_for(Duration::unlimited());
+            }
+        Attempt* attempt = new_attempt();
+        if (attempt == nullptr) return recover(classify(Errc::out_of_memory, Stage::connecting));
+        const Endpoint& known = dial_->target != nullptr && dial_->target->elsewhere.valid() ? dial_->target->elsewhere : dial_->peer;
+        attempt->to = known.name() == nullptr ? known.ip() : dial_->target->candidates.next(now);
+        attempt->interface_index = interface_for(dial_->round++, attempt->to);
+        ++dial_->attempts;
+        note_to(note(Event::Kind::attempt), attempt->to, known.port(), attempt->interface_index);
+        const Way way{options_->from, attempt->interface_index, narrow_ ? narrow_segment : std::uint16_t{0}};
+        if (auto opened = attempt->connection->open({attempt->to, known.port()}, way); !opened) {
+            const bool by_another = attempt->interface_index != 0;
+            const IpAddress to = attempt->to;
+            drop_attempt(*attempt);
+            if (!by_another) return failed(to, classify(opened.error(), Stage::connecting, {options_->from, &events().state()}));
+            if (cause_ != Cause::loss) return this->attempt();  // by the system's choice
+            call_off();
+            return true;
+        }
+        arm_patience();
+        return true;
+    }
+    [[gnu::cold]] void arm_patience() {
+        const TimePoint now = loop_.now();
+        TimePoint next = now + options_->connect_timeout;
+        if constexpr (requires { dial_->recovery.patience(now); })
+            next = now + loop_.template service<detail::Crowd>().stretch(dial_->recovery.patience(now));
+        arm_retry(next);
+    }
+    // When to go on; or to give up, if that comes first.
+    [[gnu::cold]] void arm_retry(TimePoint next) {
+        const TimePoint end = (interrupted_at_ == TimePoint() ? dial_->started_at : interrupted_at_) + options_->give_up_after;
+        dial_->retry.at(connection_ == nullptr && end < next ? end : next);
+    }
+    [[gnu::cold]] bool paused_for(Duration d) {
+        if (Event* event = note(Event::Kind::waiting)) event->wait = d;
+        arm_retry(loop_.now() + d);
+        return true;
+    }
+    [[gnu::cold]] void retry_due() {
+        const TimePoint now = loop_.now();
+        if (connection_ == nullptr &&
+            now - (interrupted_at_ == TimePoint() ? dial_->started_at : interrupted_at_) >= options_->give_up_after)
+            return static_cast<void>(fail(last_failure_ ? last_failure_ : classify(Errc::timed_out, Stage::connecting)));
+        if (!patient && named() && dial_->target->query.busy() && dial_->target->candidates.empty()) {
+            dial_->target->query.cancel();
+            return static_cast<void>(recover(classify(Errc::timed_out, Stage::resolving)));
+        }
+        if (!patient && attempts_ != nullptr) {
+            const Stage stage = attempts_->stage;
+            const IpAddress to = attempts_->to;
+            drop_attempts();
+            return static_cast<void>(failed(to, classify(Errc::timed_out, stage)));
+        }
+        if (cause_ == Cause::loss && connection_ != nullptr && dial_->round >= attempts_max) return call_off();
+        // An attempt whose connection is open waits for the other end's program: one more beside it would only wait behind it, and where
+        // a crowd is the reason, make it worse. Unless there is another address to try.
+        for (Attempt* open = attempts_; open != nullptr; open = open->next) {
+            if (open->stage == Stage::connecting) continue;
+            if (now - open->asked_at < options_->handshake_timeout) {
+                if (named() && !dial_->target->candidates.round_over()) break;
+                return arm_patience();
+            }
+            const Stage stage = open->stage;
+            const IpAddress to = open->to;
+            drop_attempt(*open);
+            return static_cast<void>(failed(to, classify(Errc::timed_out, stage)));
+        }
+        attempt();
+    }
+
+    [[gnu::cold]] void attempt_opened(Attempt& attempt) {
+        if constexpr (survives) {
+            if (session_.attached() && connection_ == nullptr) {  // it moved here, and goes on over the connection that came with it
+                static_cast<void>(take_over(attempt, false, loop_.now()));
+                return;
+            }
+            session::Nonce nonce;
+            if (auto random = entropy(nonce.bytes); !random) return attempt_failed(attempt, random.error());
+            const auto window = static_cast<std::uint32_t>(options_->transport.replay_limit);
+            if (session_.established()) {
+                attempt.stage = Stage::resuming;
+                attempt.handshake.ask_resume(session_.identity(), nonce, session_.next_epoch(), window);
+            } else {
+                attempt.stage = Stage::handshaking;
+                attempt.handshake.ask_new(nonce, window, options_->transport.pre_shared_key.get());
+            }
+            attempt.asked_at = loop_.now();
+            attempt_write(attempt);
+        } else {
+            established(attempt, {});
+        }
+    }
+    [[gnu::cold]] bool attempt_write(Attempt& attempt) {
+        if constexpr (survives)
+            while (!attempt.handshake.pending().empty()) {
+                const Bytes piece[] = {attempt.handshake.pending()};
+                auto wrote = attempt.connection->write(piece);
+                if (wrote) {
+                    attempt.handshake.wrote(*wrote);
+                } else if (wrote.error() == Errc::would_block) {
+                    attempt.connection->want_writable();
+                    break;
+                } else {
+                    attempt_failed(attempt, wrote.error());
+                    return false;
+                }
+            }
+        return true;
+    }
+    [[gnu::cold]] bool attempt_bytes(Attempt& attempt, Bytes bytes) {
+        if constexpr (survives) {
+            auto joined = attempt.handshake.receive(bytes);
+            if (!joined) {
+                attempt_failed(attempt, joined.error());
+                return false;
+            }
+            return !*joined || established(attempt, bytes);
+        } else {
+            return true;
+        }
+    }
+    [[gnu::cold]] void attempt_failed(Attempt& attempt, Error error) {
+        Failure why = classify(error, attempt.stage, {options_->from, &events().state()});
+        const IpAddress to = attempt.to;
+        const bool by_another = attempt.interface_index != 0;
+        Endpoint elsewhere;
+        if constexpr (survives) {
+            const session::PushBack& ask = attempt.handshake.push_back();
+            if (why.kind == FailureKind::redirected) elsewhere = Endpoint(ask.ip, ask.port);
+            if (why.kind == FailureKind::overloaded) why.retry_after_ms = ask.retry_after_ms;
+        }
+        drop_attempt(attempt);
+        if constexpr (survives)
+            if (error == Errc::session_unknown && session_.complete()) return static_cast<void>(fail({}));  // it has nothing more to tell
+        if (elsewhere.valid() && redirect(elsewhere)) return static_cast<void>(this->attempt());
+        if (by_another && why.stage == Stage::connecting) {  // which says nothing of the peer
+            note(Event::Kind::failed, why);
+            if (cause_ == Cause::loss && attempts_ == nullptr) call_off();
+            return;
+        }
+        failed(to, why);
+    }
+    // Goes to another server from now on; false where that leads in circles.
+    [[gnu::cold]] bool redirect(const Endpoint& elsewhere) {
+        constexpr unsigned redirections_max = 4;
+        if (dial_->target == nullptr) dial_->target = new (std::nothrow) Target(*this);
+        if (dial_->target == nullptr || ++dial_->target->redirections > redirections_max) return false;
+        note_to(note(Event::Kind::redirected), elsewhere.ip(), elsewhere.port(), 0);
+        dial_->target->elsewhere = elsewhere;
+        return true;
+    }
+    // An attempt to reach `to` failed.
+    [[gnu::cold]] bool failed(const IpAddress& to, const Failure& why) {
+        note(Event::Kind::failed, why);
+        if (dial_->target != nullptr) {
+            dial_->target->candidates.lost(to, loop_.now());
+            if (dial_->target->elsewhere.valid() && dial_->target->elsewhere.ip() == to) {  // back to the one that was asked for
+                dial_->target->elsewhere = {};
+                dial_->target->redirections = 0;
+            }
+        }
+        return recover(why);
+    }
+
+    // An attempt is now the connection in use. `rest` came behind the handshake. False when the connection does not exist any more.
+    [[gnu::cold]] bool established(Attempt& attempt, Bytes rest) {
+        const TimePoint now = loop_.now();
+        bool resumed = false;
+        if constexpr (survives) {
+            resumed = attempt.handshake.resuming();
+            if (!session_.established()) session_.set_identity(attempt.handshake.identity(), false);
+            if (cause_ == Cause::silence) session_.found_dead();
+            attempt.handshake.confirm(session_.received(), session_.acknowledged());
+            if (!session_.attach(attempt.handshake.agreement(), attempt.handshake.pending(), now - attempt.asked_at, now)) {
+                drop_attempt(attempt);
+                recover(classify(Errc::malformed, Stage::resuming));
+                return false;
+            }
+        }
+        if (dial_->target != nullptr) {
+            // Whoever had a head start and was overtaken is slow.
+            for (const Attempt* other = attempts_; other != &attempt; other = other->next)
+                if (!(other->to == attempt.to)) dial_->target->candidates.lost(other->to, now);
+            dial_->target->candidates.won(attempt.to);
+            dial_->target->redirections = 0;
+        }
+        dial_->over = attempt.interface_index;
+        Connection* const connection = attempt.connection;
+        return take_over(attempt, resumed, now) && take_rest(connection, rest);
+    }
+    // No other is needed. False when the pipe or the connection is gone.
+    [[gnu::cold]] bool take_over(Attempt& attempt, bool resumed, TimePoint now) {
+        Connection* const connection = std::exchange(attempt.connection, nullptr);
+        drop_attempts();
+        dial_->retry.cancel();
+        return use(connection, resumed, now);
+    }
+    // From here on this is the connection. False when the pipe or the connection is gone.
+    [[gnu::cold]] bool use(Connection* connection, bool resumed, TimePoint now) {
+        drop_retired();
+        retired_ = std::exchange(connection_, connection);
+        if (retired_ != nullptr) {
+            // Where the other end sees the old connection end before it sees the proof that the new one brings, it looks like a break.
+            retired_->set_observer(detail::Nobody::instance());
+            retired_->pause(true);
+            if (owner_ != nullptr || !survives) drop_retired();  // it has seen the proof
+        }
+        connection->set_observer(*this);
+        ++tally_.connections;
+        tally_.resumes += resumed ? 1 : 0;
+        if (interrupted_at_ != TimePoint()) tally_.was_without(now - interrupted_at_);
+        interrupted_at_ = TimePoint();
+        parked_ = moving_ = returning_ = false;
+        last_failure_ = {};
+        if (dial_ != nullptr) {
+            dial_->round = 0;
+            dial_->watch.restart(cause_ == Cause::loss ? now + loss_again : TimePoint());
+            if constexpr (shares) dial_->turn.waiter.unlink();
+            if constexpr (requires { dial_->recovery.connected(now); }) dial_->recovery.connected(now);
+            look_for_turns();
+            ask_liveness();
+        }
+        cause_ = Cause::none;
+        if (Event* event = note(Event::Kind::joined)) {
+            event->local = unmapped(connection->local_endpoint().ip());
+            const Endpoint peer = connection->peer_endpoint();
+            note_to(event, unmapped(peer.ip()), peer.port(), dial_ == nullptr ? 0 : dial_->over);
+        }
+        if constexpr (!survives)
+            if (paused_) connection->pause(true);
+        if (relay_ != nullptr) {
+            relay_resume();
+            relay_->relay_resume();
+        }
+        kick_.schedule();
+        if (state_ == PipeState::connecting || state_ == PipeState::interrupted)
+            if (!set_state(PipeState::connected, {})) return false;
+        return connection_ == connection;
+    }
+    bool take_rest(Connection* connection, Bytes rest) { return rest.empty() ? connection_ == connection : on_bytes(rest); }
+    // A policy may want quiet connections to be probed more seldom, or more often, on the network as it is.
+    [[gnu::cold]] void ask_liveness() {
+        if constexpr (survives && requires { dial_->recovery.liveness_interval(events().state(), Duration()); })
+            session_.set_liveness_interval(dial_->recovery.liveness_interval(events().state(), options_->transport.liveness_interval));
+    }
+
+    // ---- Recovery. All of these return false when the pipe is gone.
+
+    [[gnu::cold]] bool recover(const Failure& why) {
+        if (connection_ != nullptr && cause_ == Cause::loss) {  // what there is still works
+            if (attempts_ == nullptr) call_off();
+            return true;
+        }
+        last_failure_ = why;
+        const Action action = dial_->recovery.decide(why, events().state(), loop_.now());
+        look_for_turns();
+        return perform(action, why);
+    }
+    [[gnu::cold]] bool perform(Action action, const Failure& why) {
+        if (action.kind == Action::Kind::try_next) {
+            if (named() && !dial_->target->candidates.round_over()) return attempt();
+            action = action.delay == Duration::unlimited() ? Action::give_up() : Action::retry_after(action.delay);
+            // A name whose every address failed may have moved. Those that are known are tried on meanwhile.
+            if (action.kind == Action::Kind::retry_after && named() && !dial_->target->query.busy())
+                static_cast<void>(dial_->target->query.start(Resolver::of(loop_), dial_->peer.name()));
+        }
+        if (action.kind == Action::Kind::give_up) {
+            const bool peer_answered = why.stage == Stage::handshaking || why.stage == Stage::resuming;
+            if (attempts_ != nullptr && !peer_answered && why.stage == Stage::connecting) return true;  // another may do
+            if (connection_ == nullptr) return fail(why);
+            call_off();  // a standby that cannot be had: the old connection goes on
+            return true;
+        }
+        parked_ = action.kind == Action::Kind::wait_for_network;
+        paused_for(parked_ ? Duration::unlimited() : action.delay);
+        if ((state_ == PipeState::connecting || state_ == PipeState::interrupted) && why.kind != reported_) return set_state(state_, why);
+        return true;
+    }
+    // The connection in use is of no use any more.
+    [[gnu::cold]] bool broken(Error error) {
+        const Failure why = classify(error, Stage::established);
+        if constexpr (survives) {
+            if (why.kind == FailureKind::unresponsive && (session_.stuck() || session_.barren())) narrow();
+            if (why.kind == FailureKind::unresponsive || why.kind == FailureKind::reset) session_.found_dead();
+        }
+        drop_connection();
+        tick_.cancel();
+        ++tally_.interruptions;
+        interrupted_at_ = loop_.now();
+        note(Event::Kind::broken, why);
+        if constexpr (survives) {
+            session_.detach();
+            if (why.kind == FailureKind::session_aborted) return fail(why);
+            if (owner_ != nullptr) {
+                owner_->pipe_detached();
+                if (state_ == PipeState::closing) arm_close();
+                return state_ != PipeState::connected || set_state(PipeState::interrupted, why);
+            }
+        } else {
+            if (state_ == PipeState::closing) return fail(peer_ended_ && our_end_sent_ ? Failure{} : why);
+            if (owner_ != nullptr) return fail(why);
+            session_.restart();
+            peer_ended_ = our_end_sent_ = false;
+        }
+        if (state_ == PipeState::closing) arm_close();
+        if (attempts_ != nullptr || waits_for_turn() || parked_) {
+            // Others are on their way already; or it is known that there is no way, which then is the better reason.
+            if (!parked_) last_failure_ = why;
+            if (cause_ == Cause::loss) cause_ = Cause::retransmissions;
+            if (attempts_ == nullptr) arm_retry(TimePoint::never());
+            return state_ == PipeState::closing || set_state(PipeState::interrupted, last_failure_);
+        }
+        cause_ = Cause::none;
+        dial_->round = 0;
+        if (dial_->target != nullptr) dial_->target->candidates.restart();
+        const Action action = dial_->recovery.decide(why, events().state(), loop_.now());
+        look_for_turns();
+        last_failure_ = why;
+        if (action.kind == Action::Kind::give_up) return fail(why);
+        if (state_ != PipeState::closing) {
+            if (!set_state(PipeState::interrupted, why)) return false;
+            if (state_ != PipeState::interrupted && state_ != PipeState::closing) return true;
+        }
+        if (action.kind == Action::Kind::retry_after && action.delay == Duration()) return attempt();
+        return perform(action, why);
+    }
+    // Large packets do not get through.
+    [[gnu::cold]] void narrow() {
+        if (std::exchange(narrow_, true)) return;
+        note(Event::Kind::narrowed);
+    }
+    // The end: in order when `why` is none.
+    [[gnu::cold]] bool fail(const Failure& why) {
+        drop_everything();
+        if constexpr (survives) session_.detach();
+        interrupted_at_ = TimePoint();
+        if (relay_ != nullptr) std::exchange(relay_, nullptr)->relay_partner_gone(static_cast<bool>(why));
+        if (owner_ != nullptr) owner_->pipe_closed();
+        if (state_ == PipeState::closed) return true;
+        return set_state(PipeState::closed, why);
+    }
+
+    [[gnu::cold]] void network_changed(const NetworkChange& change) {
+        if (rare_ != nullptr) {
+            if (change.early && !rare_->early_network(change)) return;
+            if (change.settled && !rare_->network(change)) return;
+        }
+        if (state_ == PipeState::idle || state_ == PipeState::closed) return;
+        const bool ours = connection_ != nullptr && change.affects(connection_->local_endpoint().ip(), connection_->peer_endpoint().ip());
+        const bool hit = ours && change.major;
+        if constexpr (survives) {
+            // The flag comes and goes with every announcement of a router: it counts when it has stayed.
+            const bool about = change.kind == NetworkChange::Kind::address_deprecated || change.kind == NetworkChange::Kind::address_usable;
+            if (about && change.settled && connection_ != nullptr && owner_ == nullptr && !racing() &&
+                should_move(*change.after, unmapped(connection_->local_endpoint().ip())))
+                return static_cast<void>(standby(Cause::deprecated));
+        } else if constexpr (Session::has_end) {
+            // Nothing can be started beside it: given up when it is certain that its address is gone.
+            if (hit && change.settled && change.after->interface_of(connection_->local_endpoint().ip()) == 0)
+                return static_cast<void>(broken(Errc::address_lost));
+        }
+        if (!change.early) return;
+        if (hit || (change.may_help() && change.kind != NetworkChange::Kind::dns_changed)) {
+            narrow_ = false;
+            if constexpr (survives) session_.unlearn();
+            if (dial_ != nullptr) {
+                if constexpr (requires { dial_->recovery.network_changed(loop_.now()); }) dial_->recovery.network_changed(loop_.now());
+                ask_liveness();
+            }
+        }
+        if (hit && owner_ != nullptr) {
+            // The other side does the connecting; a probe tells soon whether this connection still is one.
+            if constexpr (survives) session_.probe(loop_.now()), kick_.schedule();
+            return;
+        }
+        if constexpr (survives || !Session::has_end) {
+            // A new connection at once, without waiting for the transport to notice; the old one stays until the new one has resumed. One
+            // happening makes several changes: when all of them are known, one attempt takes the way that is left.
+            if (hit) {
+                moving_ = true;
+                kick_.schedule();
+                return;
+            }
+        }
+        if constexpr (survives) {
+            // The address that was lost is back, before another connection could be had: if the old one still works, all is well.
+            if (cause_ == Cause::network && connection_ != nullptr && change.kind == NetworkChange::Kind::address_usable &&
+                same_address(change.address, unmapped(connection_->local_endpoint().ip()))) {
+                returning_ = true;
+                session_.probe(loop_.now());
+                kick_.schedule();
+            }
+        }
+        // A name server that was asked before may never answer.
+        if (owner_ != nullptr) return;
+        if (change.kind == NetworkChange::Kind::dns_changed && named() && dial_->target->query.busy())
+            static_cast<void>(dial_->target->query.start(Resolver::of(loop_), dial_->peer.name()));
+        const bool content = connection_ != nullptr && !racing();
+        if (!change.may_help() || start_due_ || (named() && dial_->target->candidates.empty() && dial_->target->query.busy()) || content)
+            return;
+        if constexpr (!survives)
+            if (connection_ != nullptr) return;
+        if (waits_for_turn() || (!patient && attempts_ != nullptr)) return;  // an attempt has its time
+        Duration d;
+        if constexpr (requires { dial_->recovery.network_regained(loop_.now()); }) d = dial_->recovery.network_regained(loop_.now());
+        parked_ = false;
+        if (dial_->retry.when() > loop_.now() + d) dial_->retry.after(d);
+    }
+    // Whether a connection's address is deprecated, and there is one that is not.
+    [[gnu::cold]] static bool should_move(const NetworkState& network, const IpAddress& local) {
+        bool deprecated = false, another = false;
+        for (const InterfaceAddress& a : network.addresses) {
+            if (same_address(a.ip, local)) deprecated = a.deprecated;
+            another =
+                another || (a.ip.family == local.family && a.usable() && !a.deprecated && !a.ip.is_link_local() && !a.ip.is_loopback());
+        }
+        return deprecated && another;
+    }
+
+    // ---- The connection in use.
+
+    void on_open() override {}
+    bool on_bytes(Bytes bytes) override {
+        Connection* const connection = connection_;
+        if constexpr (survives) {
+            drop_retired();
+            if (returning_ || cause_ == Cause::silence || cause_ == Cause::retransmissions) reassured();
+            bool gone = false;
+            const Error error = session_.receive(
+                bytes, loop_.now(), [this](Bytes part) { return deliver(part); }, gone);
+            if (gone) return false;
+            if (connection_ != connection) return false;
+            if (error) {
+                broken(error);
+                return false;
+            }
+            if (session_.full()) connection->pause(true);
+            kick_.schedule();
+            if (!after_progress()) return false;
+        } else {
+            session_.delivered(bytes.size());
+            reading_ = true;  // what the handlers send goes out together when they return
+            if (!deliver(bytes)) return false;
+            reading_ = false;
+            if (!session_.empty() && connection_ == connection) {
+                if (const Error error = flush()) {
+                    broken(error);
+                    return false;
+                }
+                if (!after_flush()) return false;
+            }
+        }
+        return connection_ == connection;
+    }
+    // Something came although the path was in doubt: nothing else needs to be tried, unless it is what we send that does not arrive.
+    [[gnu::cold]] void reassured() {
+        if constexpr (requires { connection_->path_info(); })
+            if (cause_ == Cause::retransmissions && connection_->path_info().retransmits > 0) return;
+        call_off();
+    }
+    bool on_writable() override {
+        Connection* const connection = connection_;
+        if (const Error error = flush()) {
+            broken(error);
+            return false;
+        }
+        return after_flush() && connection_ == connection;
+    }
+    void on_end() override {
+        if constexpr (survives) {
+            broken(Errc::end_of_stream);
+        } else {
+            peer_ended_ = true;
+            if (relay_ != nullptr && state_ == PipeState::connected) {
+                relay_->relay_finish();
+                if (our_end_sent_) fail({});
+                return;
+            }
+            if (our_end_sent_) return static_cast<void>(fail({}));
+            close();  // what is queued still goes out
+        }
+    }
+    void on_error(Error error) override { broken(error); }
+
+    bool deliver(Bytes bytes) {
+        if (relay_ == nullptr) {
+            if constexpr (!survives) return receive_handlers_(bytes);
+            delivering_ = true;
+            if (!receive_handlers_(bytes)) return false;
+            delivering_ = false;
+            return true;
+        }
+        // Read no faster than the other side takes: it has room for this piece, and is asked before the next.
+        auto sent = relay_->relay_send(bytes);
+        return sent ? true : fail(classify(sent.error(), Stage::established));
+    }
+
+    // Delivers what has come while the pipe was paused. False when the pipe is gone.
+    [[gnu::cold]] bool deliver_held() {
+        while (!paused_) {
+            const MutableBytes room = loop_.scratch();
+            const std::size_t n = session_.take_held(room);
+            if (n == 0) break;
+            if (!deliver(room.first(n))) return false;
+            session_.held_delivered();
+        }
+        if (connection_ != nullptr && !session_.full()) connection_->pause(false);
+        return true;
+    }
+
+    // Writes what the session has, as far as the connection takes it.
+    Error flush() {
+        if (connection_ == nullptr) return {};
+        unflushed_ = 0;
+        Bytes pieces[Session::pieces_max];
+        for (;;) {
+            std::size_t n = 0, offered = 0;
+            if constexpr (survives)
+                n = session_.gather(pieces);
+            else if (!session_.empty())
+                n = session_.gather(pieces);
+            if (n == 0) break;
+            for (std::size_t i = 0; i < n; ++i) offered += pieces[i].size();
+            auto wrote = connection_->write({pieces, n});
+            if (!wrote && wrote.error() != Errc::would_block) {
+                if (put_off(wrote.error())) break;
+                if constexpr (!survives && !Session::has_end)
+                    if (lose(wrote.error())) continue;
+                return wrote.error();
+            }
+            if (wrote) session_.wrote(*wrote);
+            if (!wrote || *wrote < offered) {
+                connection_->want_writable();
+                break;
+            }
+        }
+        if constexpr (!survives)
+            if (session_.finishing() && session_.empty() && !our_end_sent_) {
+                our_end_sent_ = true;
+                connection_->end();
+            }
+        return {};
+    }
+    // The system is out of buffers for a moment (ENOBUFS): that is no reason to give a connection up, and there is no telling when it is
+    // over.
+    [[gnu::cold]] bool put_off(Error error) {
+        if (classify(error, Stage::established).kind != FailureKind::exhausted) return false;
+        const TimePoint again = loop_.now() + Duration::milliseconds(10);
+        if (again < tick_.when()) tick_.at(again);
+        return true;
+    }
+    // A datagram that the system refuses is lost; false when the socket is to be replaced.
+    [[gnu::cold]] bool lose(Error error) {
+        const Failure why = classify(error, Stage::established);
+        if (why.kind != FailureKind::invalid && why.kind != FailureKind::forbidden) return false;
+        note(Event::Kind::lost, why);
+        session_.wrote(0);
+        return why.kind == FailureKind::invalid || !session_.may_replace_socket(loop_.now());
+    }
+    // What may follow from bytes that went out. False when the pipe is gone.
+    bool after_flush() {
+        if constexpr (!survives)
+            if (our_end_sent_ && (peer_ended_ || !Session::has_end)) return fail({});
+        return after_progress();  // a session's handshake may have acknowledged the last of it
+    }
+    // What may follow from bytes that were taken or acknowledged. False when the pipe is gone.
+    bool after_progress() {
+        if (session_.take_drained() && rare_ != nullptr && !rare_->drained()) return false;
+        if (relay_ != nullptr) relay_->relay_resume();
+        if constexpr (survives) {
+            if (session_.peer_finished()) {
+                if (relay_ != nullptr)
+                    relay_->relay_finish();
+                else if (!session_.finishing() && !begin_closing())
+                    return false;
+            }
+            if (connection_ != nullptr && session_.ended() && state_ != PipeState::closed) {
+                if (owner_ == nullptr) return fail({});
+                if (relay_ != nullptr) std::exchange(relay_, nullptr)->relay_partner_gone(false);
+                set_paused(false);
+                // The other side hangs up when it has read GOODBYE; until then, and a little longer, this end can say it again.
+                static_cast<void>(flush());
+                close_by_ = loop_.now() + options_->close_timeout;
+                arm_close();
+                return set_state(PipeState::closed, {});
+            }
+        }
+        return true;
+    }
+
+    // What `close` does. False when the pipe is gone.
+    [[gnu::cold]] bool begin_closing() {
+        if (state_ == PipeState::closing || state_ == PipeState::closed) return true;
+        bool nothing_to_end = connection_ == nullptr && session_.unacknowledged() == 0;
+        if constexpr (survives) nothing_to_end = nothing_to_end && !session_.established();
+        if (nothing_to_end) return fail({});
+        session_.finish();
+        close_by_ = loop_.now() + options_->close_timeout;
+        arm_close();
+        kick_.schedule();
+        if (relay_ != nullptr) relay_->relay_resume();
+        return set_state(PipeState::closing, {});
+    }
+    void arm_close() {
+        if (!tick_.armed() || close_by_ < tick_.when()) tick_.at(close_by_);
+    }
+    // A connection that is not read hears no answers: it speaks from time to time instead, so that the other side knows it is there.
+    bool deaf() const { return connection_ != nullptr && connection_->paused(); }
+    // Whether the kernel is asked what becomes of what was sent.
+    bool looks() const {
+        if constexpr (survives && requires { connection_->path_info(); })
+            return owner_ == nullptr && session_.waiting();
+        else
+            return false;
+    }
+    TimePoint tick_deadline(TimePoint now) const {
+        const TimePoint next = deaf() ? now + options_->transport.suspect_after : session_.deadline(now);
+        return looks() && now + look_every < next ? now + look_every : next;
+    }
+    void arm_tick() {
+        if constexpr (survives) {
+            const TimePoint next = tick_deadline(loop_.now());
+            if (next < tick_.when()) tick_.at(next);
+        }
+    }
+    [[gnu::cold]] void tick_due() {
+        const TimePoint now = loop_.now();
+        if (state_ == PipeState::closed && now >= close_by_)
+            return static_cast<void>(broken(Errc::timed_out));  // a peer that stays on the line
+        if (state_ == PipeState::closing) {
+            if (now >= close_by_) {
+                say_goodbye();
+                return static_cast<void>(fail(classify(Errc::timed_out, Stage::established)));
+            }
+            tick_.at(close_by_);
+        }
+        if (connection_ == nullptr) return;
+        if constexpr (survives) {
+            if (looks() && !look(now)) return;
+            if (session_.acknowledgement_due()) session_.acknowledge_now();
+            if (deaf()) session_.excuse(now);
+            const auto liveness = deaf() ? Session::Liveness::fine : session_.on_time(now);
+            if (liveness != Session::Liveness::fine) {
+                bool answers = false;
+                if constexpr (requires { connection_->path_info(); })
+                    answers = connection_->path_info().acknowledges(now - session_.probed_at());
+                if (!answers && liveness == Session::Liveness::dead) return static_cast<void>(broken(Errc::unresponsive));
+                if (answers) session_.excuse(now);
+                // A kernel that answers may be the peer's, whose program is stopped, or that of something on the way, which passes nothing
+                // on. A connection beside this one tells: only the program itself can let it in.
+                const bool doubtful = !answers || session_.overdue(now);
+                if (doubtful && session_.barren()) narrow();
+                if (owner_ == nullptr && !racing() && doubtful && !standby(Cause::silence)) return;
+                if (connection_ == nullptr) return;
+            }
+        }
+        if (const Error error = flush()) return static_cast<void>(broken(error));
+        if (!after_flush()) return;
+        arm_tick_anew(now);
+    }
+    // Asks the kernel what becomes of what was sent. False when the pipe is gone, or the connection.
+    [[gnu::cold]] bool look(TimePoint now) {
+        if constexpr (survives && requires { connection_->path_info(); }) {
+            const auto verdict = dial_->watch.look(connection_->path_info(), now);
+            if (verdict == PathWatch::Verdict::suspect && session_.stuck()) narrow();
+            if (verdict == PathWatch::Verdict::fine || racing()) return true;
+            Cause cause = Cause::retransmissions;
+            if (verdict == PathWatch::Verdict::lossy) {
+                const IpAddress peer = connection_->peer_endpoint().ip();
+                const bool another = options_->other_interfaces && options_->from.family == Family::none &&
+                                     (dial_->over != 0 || other_interface(events().state(), peer, 0) != 0);
+                if (!another) return true;
+                dial_->watch.restart(now + loss_again);
+                cause = Cause::loss;
+            }
+            return standby(cause) && connection_ != nullptr;
+        }
+        return true;
+    }
+    void arm_tick_anew(TimePoint now) {
+        if constexpr (survives) {
+            TimePoint next = tick_deadline(now);
+            if (state_ >= PipeState::closing && close_by_ < next) next = close_by_;
+            if (next < tick_.when()) tick_.at(next);  // or earlier, where a write was put off
+        }
+    }
+
+    [[gnu::cold]] void set_paused(bool paused) {
+        if (paused == paused_) return;
+        paused_ = paused;
+        if constexpr (survives) {
+            session_.hold(paused);
+            if (!paused) kick_.schedule();
+        } else if (connection_ != nullptr) {
+            connection_->pause(paused);
+        }
+    }
+
+    // ---- Linked with another pipe.
+
+    Result<void> relay_send(Bytes bytes) override { return send(bytes); }
+    std::size_t relay_space() override {
+        const bool takes =
+            state_ == PipeState::connecting || state_ == PipeState::connected || (survives && state_ == PipeState::interrupted);
+        return takes && !session_.finishing() ? session_.send_space() : 0;
+    }
+    std::size_t relay_limit() override { return session_.send_limit(); }
+    [[gnu::cold]] void relay_finish() override {
+        if (state_ == PipeState::closing || state_ == PipeState::closed || session_.finishing()) return;
+        session_.finish();
+        kick_.schedule();
+    }
+    void relay_resume() override {
+        if (relay_ == nullptr) return;
+        const std::size_t half = (relay_->relay_limit() + 1) / 2;
+        const std::uint32_t piece = half < relay_piece ? static_cast<std::uint32_t>(half) : relay_piece;
+        if constexpr (survives)
+            session_.set_piece(piece);
+        else if (connection_ != nullptr)
+            connection_->set_read_limit(piece);
+        set_paused(relay_->relay_space() < piece);
+    }
+    [[gnu::cold]] void relay_partner_gone(bool failed) override {
+        // Followed up when kicked: the partner may be in the middle of anything, and this side's handlers may destroy it.
+        relay_ = nullptr;
+        set_paused(false);
+        (failed ? partner_failed_ : partner_closed_) = true;
+        kick_.schedule();
+    }
+
+    // ---- For the listener.
+
+    // Is without a connection from the start. False when the pipe is gone.
+    [[gnu::cold]] bool arrive_without(TimePoint now) {
+        interrupted_at_ = now;
+        owner_->pipe_detached();
+        return set_state(PipeState::interrupted, classify(Errc::end_of_stream, Stage::established));
+    }
+    // Takes over an accepted connection, of a transport without a session or with one that came along.
+    bool accept(Connection* connection) { return use(connection, false, loop_.now()); }
+    // Takes over an accepted connection that has joined. False when the pipe is gone, or the connection.
+    [[gnu::cold]] bool accept(Connection* connection, const session::Agreement& agreement, Duration round_trip, bool resumed) {
+        const TimePoint now = loop_.now();
+        if (!session_.attach(agreement, {}, round_trip, now)) {  // impossible claims: as if it had not come
+            delete connection;
+            if (connection_ == nullptr) owner_->pipe_detached();
+            return false;
+        }
+        return use(connection, resumed, now);
+    }
+
+    Loop& loop_;
+    const Options* options_;
+    detail::PipeOwner* owner_;
+    Session session_;
+    Dial* dial_ = nullptr;  // of an accepted pipe, and where memory is out: null
+    Connection* connection_ = nullptr;
+    Connection* retired_ = nullptr;  // the one before, until this one has brought something
+    Attempt* attempts_ = nullptr;    // the oldest first
+    detail::Relay* relay_ = nullptr;
+    Rare* rare_ = nullptr;
+    HandlerId last_handler_ = 0;
+    std::uint32_t unflushed_ = 0;  // queued since the last flush, up to `flush_at_once`
+    Loop::Timer tick_;             // the session's deadlines, and that of `close`
+    Loop::Deferred kick_;
+    NetworkObserver observer_;
+    Handlers<Bytes> receive_handlers_;
+    Handlers<PipeState, const Failure&> state_handlers_;
+    TimePoint interrupted_at_;  // zero while there is a connection, and before the first
+    TimePoint close_by_;
+    detail::Tally tally_;
+    Failure last_failure_;
+    FailureKind reported_ = FailureKind::none;
+    PipeState state_ = PipeState::idle;
+    Cause cause_ = Cause::none;  // why another connection is raced beside the one in use
+    bool start_due_ = false;
+    bool adopted_ = false;
+    bool parked_ = false;     // waiting for the network, with no timer
+    bool moving_ = false;     // the connection was hit by a change of the network
+    bool returning_ = false;  // its address is back
+    bool paused_ = false;
+    bool narrow_ = false;      // large packets do not get through
+    bool peer_ended_ = false;  // of a transport without a session, as is the next
+    bool our_end_sent_ = false;
+    bool partner_failed_ = false;  // of the pipe that this one was linked with, as is the next
+    bool partner_closed_ = false;
+    bool reading_ = false;     // inside the handlers of bytes read
+    bool delivering_ = false;  // the same, with a session
+};
+
+/// The pipe for conversations that go on whatever the network does.
+using ResumablePipe = Pipe<SystemEvents, Resumable<Tcp>, Persistent>;
+
+}  // namespace rejoin::inline v0_1
+
 namespace rejoin::inline v0_1::session {
 
 /// What a server holds at most. A peer is an IPv4 address, or an IPv6 /64: what one host or household can be given.
@@ -9946,6 +13083,7 @@ struct Limits {
 ///
 ///     half-made --attach--> attached <--> detached --keep_detached passed--> expired
 ///                                    ---> finished --finished_for passed---> expired
+///                                    ---> moved --moved_for passed---> forgotten
 ///
 /// Whoever comes when there are as many as there may be takes a place: a connection that of the oldest one shaking hands, a half-made
 /// session that of the oldest half-made one, and a session that is joined that of the one finished for longest, else of the one detached
@@ -9953,13 +13091,14 @@ struct Limits {
 /// peer's gives way. So nothing but a proven join can end a session, and of those only one without a connection.
 template <class Owner>
 class Table {
-    enum State : std::uint8_t { shaking, half_made_session, attached, detached, finished, nowhere };
+    enum State : std::uint8_t { shaking, half_made_session, attached, detached, finished, moved_away, nowhere };
 
     // What a peer has, or all have: in each state the oldest first.
     struct Group {
         List in[nowhere];
         std::size_t count[nowhere] = {};
         std::size_t sessions() const { return count[attached] + count[detached] + count[finished]; }
+        bool empty() const { return sessions() + count[shaking] + count[half_made_session] + count[moved_away] == 0; }
     };
     struct OfAll : ListNode {};
     struct OfPeer : ListNode {};
@@ -10001,7 +13140,7 @@ public:
     class Entry : Member {
     public:
         Identity identity;
-        Owner* owner = nullptr;  ///< null while half-made
+        Owner* owner = nullptr;  ///< null while half-made, and once moved
         Peer& peer() const { return *peer_; }
         std::uint64_t hash() const { return hash_of(identity.id); }
         bool is(const SessionId& id) const { return identity.id == id; }
@@ -10016,12 +13155,14 @@ public:
     Table(const Table&) = delete;
     /// The connections have gone before.
     ~Table() {
-        for (State state : {half_made_session, attached, detached, finished})
+        for (State state : {half_made_session, attached, detached, finished, moved_away})
             while (Entry* entry = oldest_entry(state)) erase(entry);
     }
 
     /// Several round trips and retransmissions of the slowest usual path.
     static constexpr Duration finished_for = Duration::seconds(10);
+    /// Whoever took it over is known to a client's address, or to whom it asks, by then.
+    static constexpr Duration moved_for = Duration::seconds(10);
 
     const Limits& limits() const { return limits_; }
     std::size_t peers() const { return peers_.size(); }
@@ -10040,7 +13181,7 @@ public:
         return all_.count[shaking] >= limits_.half_made ? oldest_handshake() : nullptr;
     }
     /// Counts one; false when memory is out: close it.
-    bool admit(Handshake& handshake, const IpAddress& ip, TimePoint now) {
+    [[gnu::cold]] bool admit(Handshake& handshake, const IpAddress& ip, TimePoint now) {
         handshake.peer_ = make_peer(network_of(ip));
         if (handshake.peer_ == nullptr) return false;
         handshake.table_ = this;
@@ -10058,7 +13199,7 @@ public:
     // ---- Sessions.
 
     /// Makes a half-made session; null when there could be no place for it, or memory is out. Its id is new.
-    Entry* create(const Identity& identity, Peer& peer, TimePoint now) {
+    [[gnu::cold]] Entry* create(const Identity& identity, Peer& peer, TimePoint now) {
         if ((full(peer) && idle<OfPeer>(peer) == nullptr) || (full() && idle<OfAll>(all_) == nullptr)) return nullptr;
         if (peer.count[half_made_session] >= limits_.half_made_per_peer)
             erase(static_cast<Entry*>(first<OfPeer>(peer.in[half_made_session])));
@@ -10075,12 +13216,19 @@ public:
         enter(*entry, &peer, half_made_session, now);
         return entry;
     }
+    /// The same for one that comes from `ip` by another way than a handshake.
+    [[gnu::cold]] Entry* create(const Identity& identity, const IpAddress& ip, TimePoint now) {
+        Peer* const peer = make_peer(network_of(ip));
+        Entry* const entry = peer == nullptr ? nullptr : create(identity, *peer, now);
+        if (peer != nullptr && entry == nullptr) forget_if_idle(peer);
+        return entry;
+    }
     Entry* find(const SessionId& id) const { return entries_.find(hash_of(id), id); }
-    /// The handshake is complete, for the first time or after a break: `owner` has a connection. A half-made one may take the place of
-    /// another: `evict(Entry&)` erases that one before it returns. False when there is none to give way.
+    /// The handshake is complete, for the first time or after a break, or the session has moved here: `owner` has it. One that is new here
+    /// may take the place of another: `evict(Entry&)` erases that one before it returns. False when there is none to give way.
     template <class Evict>
     bool attach(Entry& entry, Owner* owner, TimePoint now, Evict evict) {
-        if (entry.state == half_made_session) {
+        if (entry.state == half_made_session || entry.state == moved_away) {
             Peer& peer = *entry.peer_;
             while (full(peer) || full()) {
                 Entry* oldest = full(peer) ? idle<OfPeer>(peer) : idle<OfAll>(all_);
@@ -10095,7 +13243,15 @@ public:
     void detach(Entry& entry, TimePoint now) { move(entry, detached, now); }
     /// The session has ended, and is kept a little longer for a client that missed GOODBYE.
     void finish(Entry& entry, TimePoint now) { move(entry, finished, now); }
-    void erase(Entry* entry) {
+    /// The session has moved to another process. Its id is remembered for a while, so that a client that comes here meanwhile is not told
+    /// that nobody knows it; of as many as there may be sessions.
+    void depart(Entry& entry, TimePoint now) {
+        if (all_.count[moved_away] >= limits_.sessions) erase(oldest_entry(moved_away));
+        entry.owner = nullptr;
+        move(entry, moved_away, now);
+    }
+    bool moved(const Entry& entry) const { return entry.state == moved_away; }
+    [[gnu::cold]] void erase(Entry* entry) {
         entries_.erase(entry);
         leave(*entry, entry->peer_);
         delete entry;
@@ -10103,17 +13259,17 @@ public:
 
     /// A half-made, finished or detached session that has been so for longer than it may; null when there is none. The caller
     /// erases it, after telling its owner.
-    Entry* expired(TimePoint now, Duration keep_detached) {
-        for (State state : {half_made_session, finished, detached}) {
+    [[gnu::cold]] Entry* expired(TimePoint now, Duration keep_detached) {
+        for (State state : {half_made_session, finished, detached, moved_away}) {
             Entry* oldest = oldest_entry(state);
             if (oldest != nullptr && now - oldest->since >= kept(state, keep_detached)) return oldest;
         }
         return nullptr;
     }
     /// When `late` or `expired` will next have one.
-    TimePoint next_expiry(Duration keep_detached) {
+    [[gnu::cold]] TimePoint next_expiry(Duration keep_detached) {
         TimePoint next = TimePoint::never();
-        for (State state : {shaking, half_made_session, finished, detached}) {
+        for (State state : {shaking, half_made_session, finished, detached, moved_away}) {
             const Member* oldest = first<OfAll>(all_.in[state]);
             if (oldest != nullptr && oldest->since + kept(state, keep_detached) < next) next = oldest->since + kept(state, keep_detached);
         }
@@ -10132,7 +13288,7 @@ private:
         return ip;
     }
     Duration kept(State state, Duration keep_detached) const {
-        return state == detached ? keep_detached : state == finished ? finished_for : limits_.handshake;
+        return state == detached ? keep_detached : state == finished ? finished_for : state == moved_away ? moved_for : limits_.handshake;
     }
 
     bool full(const Peer& peer) const { return peer.sessions() >= limits_.sessions_per_peer; }
@@ -10149,7 +13305,7 @@ private:
     }
     Entry* oldest_entry(State state) { return static_cast<Entry*>(first<OfAll>(all_.in[state])); }
 
-    void enter(Member& member, Peer* peer, State state, TimePoint now) {
+    [[gnu::cold]] void enter(Member& member, Peer* peer, State state, TimePoint now) {
         member.since = now;
         member.state = state;
         all_.in[state].push(static_cast<OfAll&>(member));
@@ -10157,7 +13313,7 @@ private:
         ++all_.count[state];
         ++peer->count[state];
     }
-    void unlink(Member& member, Peer* peer) {
+    [[gnu::cold]] void unlink(Member& member, Peer* peer) {
         member.OfAll::unlink();
         member.OfPeer::unlink();
         --all_.count[member.state];
@@ -10167,9 +13323,12 @@ private:
         unlink(entry, entry.peer_);
         enter(entry, entry.peer_, state, now);
     }
-    void leave(Member& member, Peer* peer) {
+    [[gnu::cold]] void leave(Member& member, Peer* peer) {
         unlink(member, peer);
-        if (peer->sessions() + peer->count[shaking] + peer->count[half_made_session] > 0) return;
+        forget_if_idle(peer);
+    }
+    [[gnu::cold]] void forget_if_idle(Peer* peer) {
+        if (!peer->empty()) return;
         peers_.erase(peer);
         delete peer;
     }
@@ -10180,7 +13339,7 @@ private:
         return Random(seed_ ^ word).next();
     }
     Peer* find_peer(const IpAddress& network) const { return peers_.find(mix(network), network); }
-    Peer* make_peer(const IpAddress& network) {
+    [[gnu::cold]] Peer* make_peer(const IpAddress& network) {
         if (Peer* known = find_peer(network)) return known;
         auto* peer = new (std::nothrow) Peer;
         if (peer == nullptr) return nullptr;
@@ -10205,6 +13364,32 @@ private:
 
 namespace rejoin::inline v0_1 {
 
+/// Who wants to come in.
+struct Newcomer {
+    Endpoint from;
+    bool resuming = false;  ///< with a session that is not known here: of another server, of this one before it was restarted, or expired
+    session::SessionId session;  ///< of one that resumes
+};
+
+/// What becomes of a newcomer.
+struct Admission {
+    /// Let in; one that resumes is told that its session is not known.
+    static Admission accept() { return {}; }
+    /// Told to come back after `d` (up to 49 days), at the earliest.
+    static Admission later(Duration d) { return {true, d, {}}; }
+    /// Sent to another server: a numeric address, neither link-local nor unspecified, and its port; anything else counts as `later` with a
+    /// second.
+    static Admission elsewhere(const Endpoint& to) {
+        const IpAddress& ip = to.ip();
+        if (to.port() == 0 || ip.is_unspecified() || ip.is_link_local()) return later(Duration::seconds(1));
+        return {true, {}, to};
+    }
+
+    bool pushed_back = false;
+    Duration retry_after;
+    Endpoint to;
+};
+
 /// Accepts conversations: `T` is the transport, `E` and `R` the policies of the pipes that it makes. It owns them: a pipe lives until
 /// it has reported `closed`, or the listener is destroyed, which gives all of them up. With a session, `on_accept` comes once a
 /// session, however many connections that takes.
@@ -10225,7 +13410,7 @@ public:
         int backlog = 4096;
     };
 
-    explicit Listener(Loop& loop, const Options& options = Options())
+    [[gnu::cold]] explicit Listener(Loop& loop, const Options& options = Options())
         : loop_(loop),
           options_(options),
           table_(options.limits, AcceptedPipe::seed()),
@@ -10233,7 +13418,7 @@ public:
           expiry_(loop, Delegate<void()>::template to<&Listener::expire>(this)),
           reap_(loop, Delegate<void()>::template to<&Listener::reap>(this)) {}
     Listener(const Listener&) = delete;
-    ~Listener() {
+    [[gnu::cold]] ~Listener() {
         acceptor_.close();
         if (destroyed_ != nullptr) *destroyed_ = true;
         while (auto* joining = table_.oldest_handshake()) delete static_cast<Joining*>(joining);
@@ -10247,15 +13432,71 @@ public:
         return accept_handlers_.add(++last_handler_, std::move(handler)) ? last_handler_ : 0;
     }
     bool remove_handler(HandlerId id) { return id != 0 && accept_handlers_.remove(id); }
+    /// Asks `decide` about everybody who wants to begin a conversation, or to go on with one that is not here, from now on: a server
+    /// that is full or about to stop sends its clients away with it, and one of several those whose session is another's. An empty one
+    /// lets everybody in again. It must not destroy the listener. Only with a session. (Where nobody says otherwise, a client whose session
+    /// has moved to another process within the last 10 s is told to come back in a moment.)
+    void admit(Function<Admission(const Newcomer&)> decide) { admission_ = std::move(decide); }
 
     /// Listens on a numeric endpoint; `0.0.0.0` is every local IPv4 address, `::` every one of both families (on OpenBSD of IPv6 alone:
     /// inet6(4)), port 0 lets the system choose (see `local_endpoint`). `invalid_argument` for a name or options outside their bounds,
     /// `invalid_state` when it listens already, else the system's error.
-    Result<void> listen(const Endpoint& at) {
+    [[gnu::cold]] Result<void> listen(const Endpoint& at) {
         if (acceptor_.listening()) return Errc::invalid_state;
         if (!at.valid() || at.name() != nullptr || !options_.pipe.transport.valid() || !options_.limits.valid() || options_.backlog < 1)
             return Errc::invalid_argument;
         return acceptor_.listen(at, options_.backlog);
+    }
+    /// Goes on with a socket that listens already: one that was handed over, or inherited. The listener owns it from here on.
+    /// `invalid_argument` for one that does not listen; errors as of the other.
+    [[gnu::cold]] Result<void> listen(Socket socket) requires requires(typename T::Acceptor& a) { a.adopt(Socket()); }
+    {
+        if (acceptor_.listening()) return Errc::invalid_state;
+        if (socket.kind() != SocketKind::listener || !options_.pipe.transport.valid() || !options_.limits.valid())
+            return Errc::invalid_argument;
+        return acceptor_.adopt(std::move(socket));
+    }
+    /// Gives the listening socket to the caller, to hand it over: who comes meanwhile waits in the system's queue, and nobody is refused.
+    [[gnu::cold]] Socket release() requires requires(typename T::Acceptor& a) { a.release(); }
+    { return acceptor_.release(); }
+    /// Goes on with a conversation that was accepted in another process (handoff/README.md): `on_accept` comes within this call. Its socket
+    /// and session are the listener's from here on; `note` and `unread` stay with the caller, who sees to what was read before. Errors,
+    /// with nothing changed: `invalid_argument` for a parcel of another kind than this transport's, and for a session that is here already;
+    /// `session_limit`; `malformed`, `too_large` and `would_block` as `session::Session::restore`; `out_of_memory`; the system's. The pipe,
+    /// or null where a handler has ended it.
+    [[gnu::cold]] Result<AcceptedPipe*> adopt(handoff::Parcel&& parcel) requires requires(typename T::Connection& c) { c.release(); }
+    {
+        if (parcel.resumable != survives || (survives && !parcel.session.accepted) || (!parcel.socket && !survives) ||
+            (survives && static_cast<bool>(parcel.socket) != parcel.session.attached))
+            return Errc::invalid_argument;
+        const TimePoint now = loop_.now();
+        Connection* connection = nullptr;
+        if (parcel.socket && (connection = new (std::nothrow) Connection(loop_, detail::Nobody::instance())) == nullptr)
+            return Errc::out_of_memory;
+        auto* const made = new (std::nothrow) Accepted(*this);
+        if (made == nullptr) {
+            delete connection;
+            return Errc::out_of_memory;
+        }
+        const IpAddress ip = connection == nullptr ? IpAddress() : unmapped(parcel.socket.peer_endpoint().ip());
+        Error error;
+        if (connection != nullptr) error = connection->adopt(std::move(parcel.socket)).error();
+        if (!error) error = make_home(*made, parcel, ip, now);
+        if (error) {
+            if (connection != nullptr) parcel.socket = connection->release();
+            delete connection;
+            delete made;
+            return error;
+        }
+        accepted_.push(*made);
+        AcceptedPipe& pipe = made->pipe;
+        pipe.state_ = PipeState::connecting;
+        if (!announce(pipe) || pipe.state_ == PipeState::closed) {
+            delete connection;
+            return static_cast<AcceptedPipe*>(nullptr);
+        }
+        const bool there = connection != nullptr ? pipe.accept(connection) : pipe.arrive_without(now);
+        return there ? &pipe : nullptr;
     }
     /// Accepts nothing more; the conversations go on, but none whose connection breaks can come back.
     void close() { acceptor_.close(); }
@@ -10273,21 +13514,28 @@ private:
     // One conversation.
     struct Accepted final : ListNode, detail::PipeOwner {
         explicit Accepted(Listener& l) : listener(l), pipe(l.loop_, &l.options_.pipe, this) { ++l.size_; }
-        ~Accepted() {
+        [[gnu::cold]] ~Accepted() {
             --listener.size_;
             if constexpr (survives) {
                 pipe.session_.set_budget(nullptr);
                 if (entry != nullptr) listener.table_.erase(entry);
             }
         }
-        void pipe_detached() override {
+        [[gnu::cold]] void pipe_detached() override {
             if constexpr (survives) {
                 const TimePoint now = listener.loop_.now();
                 pipe.state() == PipeState::closed ? listener.table_.finish(*entry, now) : listener.table_.detach(*entry, now);
                 listener.arm_expiry();
             }
         }
-        void pipe_closed() override {
+        [[gnu::cold]] void pipe_departed() override {
+            if constexpr (survives) {
+                pipe.session_.set_budget(nullptr);
+                listener.table_.depart(*std::exchange(entry, nullptr), listener.loop_.now());
+                listener.arm_expiry();
+            }
+        }
+        [[gnu::cold]] void pipe_closed() override {
             unlink();
             listener.dead_.push(*this);
             listener.reap_.schedule();
@@ -10303,10 +13551,13 @@ private:
     // whom there is no room at all wait in the system's queue.
     static constexpr Duration ripe = Duration::seconds(1);
 
+    // Whoever asks for a session that has just moved: it is where it should be in a moment, or comes back.
+    static constexpr std::uint32_t come_back_ms = 50;
+
     // One connection that is shaking hands.
     struct Joining final : Table::Handshake, ConnectionObserver {
         explicit Joining(Listener& l) : listener(l), connection(new (std::nothrow) Connection(l.loop_, *this)) {}
-        ~Joining() {
+        [[gnu::cold]] ~Joining() {
             delete connection;
             if constexpr (requires { listener.acceptor_.go_on(); }) listener.acceptor_.go_on();
         }
@@ -10327,8 +13578,27 @@ private:
         session::ServerHandshake handshake;
     };
 
+    // A place for what comes in a parcel.
+    [[gnu::cold]] Error make_home(Accepted& made, const handoff::Parcel& parcel, const IpAddress& ip, TimePoint now) {
+        auto& session = made.pipe.session_;
+        if constexpr (survives) {
+            Entry* entry = table_.find(parcel.session.identity.id);
+            if (entry != nullptr && !table_.moved(*entry)) return Errc::invalid_argument;
+            if (entry == nullptr) entry = made.entry = table_.create(parcel.session.identity, ip, now);
+            if (entry == nullptr) return Errc::session_limit;
+            session.set_budget(&entry->peer().budget);
+            if (auto restored = session.restore(parcel.session, now); !restored) return restored.error();
+            if (!table_.attach(*entry, &made.pipe, now, [this](Entry& other) { evict(other); })) return Errc::session_limit;
+            made.entry = entry;
+        } else {
+            if (size_ > options_.limits.sessions) return Errc::session_limit;
+            if (!parcel.unsent.empty())
+                if (auto queued = session.send({parcel.unsent.data(), parcel.unsent.size()}); !queued) return queued.error();
+        }
+        return {};
+    }
     // Calls the accept handlers. False when the listener is gone.
-    bool announce(AcceptedPipe& pipe) {
+    [[gnu::cold]] bool announce(AcceptedPipe& pipe) {
         bool destroyed = false;
         bool* const outer = std::exchange(destroyed_, &destroyed);
         accept_handlers_(pipe);
@@ -10379,6 +13649,16 @@ private:
         }
     }
 
+    // Whether somebody whose session is not here, or is new, is sent away, and how.
+    [[gnu::cold]] bool pushes_back(Joining& joining, bool resuming, bool moved, session::PushBack& how) {
+        if (moved) how.retry_after_ms = come_back_ms;
+        if (!admission_) return moved;
+        const Admission said = admission_(Newcomer{joining.connection->peer_endpoint(), resuming, joining.handshake.id()});
+        if (!said.pushed_back) return moved;
+        const std::int64_t ms = said.retry_after.milliseconds();
+        how = {static_cast<std::uint32_t>(ms < 0 ? 0 : ms > UINT32_MAX ? UINT32_MAX : ms), said.to.ip(), said.to.port()};
+        return true;
+    }
     // Bytes of a handshake. False when its connection is not the handshake's any more.
     bool join(Joining& joining, Bytes bytes) {
         using Step = session::ServerHandshake::Step;
@@ -10395,6 +13675,16 @@ private:
             if (*step == Step::more) return answer(joining);
             if (*step == Step::joined) return joined(joining, bytes);
 
+            Entry* entry = *step == Step::resume ? table_.find(handshake.id()) : nullptr;
+            if (entry == nullptr || table_.moved(*entry)) {
+                session::PushBack said;
+                if (pushes_back(joining, *step == Step::resume, entry != nullptr, said)) {
+                    handshake.push_back(said);
+                    joining.refused = true;
+                    return answer(joining);
+                }
+                entry = nullptr;
+            }
             session::Nonce nonce;
             if (!entropy(nonce.bytes)) return refuse(joining, Refusal::limit);
             const auto window = static_cast<std::uint32_t>(options_.pipe.transport.replay_limit);
@@ -10405,7 +13695,6 @@ private:
                     return refuse(joining, Refusal::proof);
                 if (table_.create(identity, joining.peer(), loop_.now()) == nullptr) return refuse(joining, Refusal::limit);
             } else {
-                Entry* entry = table_.find(handshake.id());
                 if (entry == nullptr) return refuse(joining, Refusal::unknown);
                 AcceptedPipe* pipe = entry->owner;
                 if (pipe != nullptr && handshake.agreement().epoch <= pipe->session_.epoch()) return refuse(joining, Refusal::fenced);
@@ -10413,7 +13702,7 @@ private:
             }
         }
     }
-    bool refuse(Joining& joining, session::Refusal why) {
+    [[gnu::cold]] bool refuse(Joining& joining, session::Refusal why) {
         joining.handshake.refuse(why);
         joining.refused = true;
         return answer(joining);
@@ -10440,7 +13729,7 @@ private:
         Entry* entry = table_.find(joining.handshake.id());
         const session::Agreement agreement = joining.handshake.agreement();
         // Between its question and its proof the session may have gone, or a newer connection have come.
-        if (entry == nullptr || (entry->owner != nullptr && agreement.epoch <= entry->owner->session_.epoch())) {
+        if (entry == nullptr || table_.moved(*entry) || (entry->owner != nullptr && agreement.epoch <= entry->owner->session_.epoch())) {
             delete &joining;
             return false;
         }
@@ -10477,7 +13766,7 @@ private:
 
     // A session without a connection is over. Its place is free at once; its pipe is told when nothing else is under way, as its handlers
     // may do anything.
-    void evict(Entry& entry) {
+    [[gnu::cold]] void evict(Entry& entry) {
         auto& gone = static_cast<Accepted&>(*entry.owner->owner_);
         gone.pipe.session_.set_budget(nullptr);
         gone.entry = nullptr;
@@ -10487,11 +13776,11 @@ private:
         reap_.schedule();
     }
 
-    void arm_expiry() {
+    [[gnu::cold]] void arm_expiry() {
         const TimePoint next = table_.next_expiry(options_.pipe.transport.keep_detached);
         if (next < expiry_.when()) expiry_.at(next);
     }
-    void expire() {
+    [[gnu::cold]] void expire() {
         if constexpr (survives) {
             const TimePoint now = loop_.now();
             while (auto* late = table_.late(now)) delete static_cast<Joining*>(late);
@@ -10500,7 +13789,7 @@ private:
             arm_expiry();
         }
     }
-    void reap() {
+    [[gnu::cold]] void reap() {
         while (ListNode* node = dead_.front()) delete static_cast<Accepted*>(node);
         ListNode* const node = evicted_.front();
         if (node == nullptr) return;
@@ -10518,6 +13807,7 @@ private:
     List evicted_;  // to be told
     List dead_;
     Handlers<AcceptedPipe&> accept_handlers_;
+    Function<Admission(const Newcomer&)> admission_;
     bool* destroyed_ = nullptr;
     std::size_t size_ = 0;
     HandlerId last_handler_ = 0;
@@ -11346,6 +14636,486 @@ private:
     Loop::Deferred later_;
     NetworkState next_;
     bool pending_ = false, applying_ = false;
+};
+
+}  // namespace rejoin::inline v0_1
+
+#if !defined(_WIN32)
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+
+extern char** environ;
+
+namespace rejoin::inline v0_1 {
+
+/// A descriptor, and what a program that inherits it calls it.
+struct NamedDescriptor {
+    int fd = -1;
+    TextView name;  ///< at most 255 characters from space to `~`, no `:`; may be empty
+};
+
+/// How a program is started with sockets of this process.
+struct ProgramStart {
+    /// What to run, and its arguments; the last is null. A name without `/` is looked for as execvp(3) does.
+    const char* const* arguments = nullptr;
+    /// Becomes its standard input and output, as inetd does it; -1: none.
+    int standard_io = -1;
+    /// Become its descriptors 3, 4, … with LISTEN_FDS, LISTEN_FDNAMES and LISTEN_PID, as sd_listen_fds(3) expects them.
+    std::span<const NamedDescriptor> listen;
+    /// Becomes a Node child's channel, behind those, with NODE_CHANNEL_FD; -1: none. `Channel` speaks over the other end of its pair.
+    int channel = -1;
+};
+
+namespace detail {
+
+// The environment for a program that is started, in one block, made before fork(2): the child may allocate nothing.
+class Environment {
+public:
+    Result<void> make(const ProgramStart& start) {
+        if (!start.listen.empty()) {
+            Text<32> count("LISTEN_FDS=");
+            count.append_number(static_cast<std::int64_t>(start.listen.size()));
+            if (!add({count.data(), count.size()}) || !add("LISTEN_PID=00000000000000000000")) return Errc::out_of_memory;
+            pid_at_ = text_.size() - 21;
+            if (!put("LISTEN_FDNAMES=")) return Errc::out_of_memory;
+            for (const NamedDescriptor& named : start.listen) {
+                if (named.name.size() > 255) return Errc::invalid_argument;
+                for (char c : named.name)
+                    if (c < ' ' || c > '~' || c == ':') return Errc::invalid_argument;
+                if (!put(&named == &start.listen[0] ? TextView() : TextView(":")) || !put(named.name)) return Errc::out_of_memory;
+            }
+            if (!text_.push(0)) return Errc::out_of_memory;
+        }
+        if (start.channel >= 0) {
+            Text<40> fd("NODE_CHANNEL_FD=");
+            fd.append_number(3 + static_cast<std::int64_t>(start.listen.size()));
+            if (!add({fd.data(), fd.size()}) || !add("NODE_CHANNEL_SERIALIZATION_MODE=json")) return Errc::out_of_memory;
+        }
+        const std::size_t own = text_.size();
+        for (std::size_t at = 0; at < own; at += std::strlen(text_.data() + at) + 1)
+            if (!pointers_.push(text_.data() + at)) return Errc::out_of_memory;
+        for (char** variable = environ; *variable != nullptr; ++variable) {
+            bool ours = false;
+            for (TextView name : {"LISTEN_FDS=", "LISTEN_PID=", "LISTEN_FDNAMES=", "NODE_CHANNEL_FD=", "NODE_CHANNEL_SERIALIZATION_MODE="})
+                ours = ours || std::strncmp(*variable, name.data(), name.size()) == 0;
+            if (!ours && !pointers_.push(*variable)) return Errc::out_of_memory;
+        }
+        if (!pointers_.push(nullptr)) return Errc::out_of_memory;
+        return {};
+    }
+    // In the child, which is the first to know its number.
+    void set_process(pid_t process) {
+        if (pid_at_ == 0) return;
+        std::size_t digits = 1;
+        for (pid_t rest = process; rest >= 10; rest /= 10) ++digits;
+        text_[pid_at_ + digits] = 0;
+        for (; digits > 0; process /= 10) text_[pid_at_ + --digits] = static_cast<char>('0' + process % 10);
+    }
+    char** get() { return pointers_.data(); }
+
+private:
+    bool put(TextView text) { return text_.append(text.data(), text.size()); }
+    bool add(TextView variable) { return put(variable) && text_.push(0); }
+
+    Array<char> text_;
+    Array<char*> pointers_;
+    std::size_t pid_at_ = 0;
+};
+
+}  // namespace detail
+
+/// Starts a program that inherits sockets, which stay this process' as well: close what is not needed here. Once it runs, those that became
+/// its standard input and output, or are to be listened on, block, as such programs expect (for this process too: O_NONBLOCK belongs to all
+/// copies of a descriptor). Returns the process' number, for waitpid(2); the system's error where it could not be started, ENOENT
+/// for a program that is not there; `invalid_argument`; `out_of_memory`.
+inline Result<pid_t> start_program(const ProgramStart& start) {
+    if (start.arguments == nullptr || start.arguments[0] == nullptr || start.listen.size() > 4096) return Errc::invalid_argument;
+    detail::Environment environment;
+    if (auto made = environment.make(start); !made) return made.error();
+
+    // Copies above every place where one has to be, so that no place is another's source; closed by exec, and here in the end.
+    struct Move {
+        int from, to;  // to nowhere: -1
+        int flags;     // as they were, where it is to block; else -1
+    };
+    struct Moves {
+        ~Moves() {
+            for (const Move& move : all) ::close(move.from);
+        }
+        Error add(int fd, int to, int above, bool blocks) {
+            const int copy = ::fcntl(fd, F_DUPFD_CLOEXEC, above);
+            if (copy < 0) return Error::system(errno);
+            if (all.push({copy, to, blocks ? ::fcntl(copy, F_GETFL) : -1})) return {};
+            ::close(copy);
+            return Errc::out_of_memory;
+        }
+        Array<Move> all;
+    } moves;
+    int to = 3;
+    const int above = to + static_cast<int>(start.listen.size()) + 1;
+    Error error;
+    for (int place : {0, 1})
+        if (start.standard_io >= 0 && !error) error = moves.add(start.standard_io, place, above, true);
+    for (const NamedDescriptor& named : start.listen)
+        if (!error) error = moves.add(named.fd, to++, above, true);
+    if (start.channel >= 0 && !error) error = moves.add(start.channel, to, above, false);
+    Socket hears, reports;
+    if (!error) error = UnixSocket::pair(hears, reports).error();
+    if (!error) error = moves.add(reports.fd(), -1, above, false);
+    if (error) return error;
+    const int report = moves.all.back().from;
+
+    const pid_t child = ::fork();
+    if (child < 0) return Error::system(errno);
+    if (child == 0) {  // only what signal-safety(7) allows
+        int failure = 0;
+        for (const Move& move : moves.all)
+            if (move.to >= 0 && ::dup2(move.from, move.to) < 0) failure = errno;
+        const auto set_flags = [&](int without) {
+            for (const Move& move : moves.all)
+                if (move.flags >= 0) ::fcntl(move.from, F_SETFL, move.flags & ~without);
+        };
+        environment.set_process(::getpid());
+        environ = environment.get();
+        if (failure == 0) {
+            set_flags(O_NONBLOCK);
+            ::execvp(start.arguments[0], const_cast<char* const*>(start.arguments));
+            failure = errno;
+            set_flags(0);
+        }
+        static_cast<void>(!::write(report, &failure, sizeof failure));
+        ::_exit(127);
+    }
+    ::close(report);
+    moves.all.pop();
+    reports.close();
+    // Ends without a word once exec has closed the other end.
+    ::fcntl(hears.fd(), F_SETFL, ::fcntl(hears.fd(), F_GETFL) & ~O_NONBLOCK);
+    int failure = 0;
+    ssize_t n = 0;
+    do n = ::read(hears.fd(), &failure, sizeof failure);
+    while (n < 0 && errno == EINTR);
+    if (n != static_cast<ssize_t>(sizeof failure)) return child;
+    while (::waitpid(child, nullptr, 0) < 0 && errno == EINTR) {
+    }
+    return Error::system(failure);
+}
+
+/// A socket that this process was started with.
+struct Inherited {
+    Socket socket;
+    Text<255> name;
+};
+
+/// The sockets that this process was started with (LISTEN_FDS, sd_listen_fds(3)), in order: owned, non-blocking, close-on-exec. None when
+/// they were meant for another process. To be asked once: the environment is then cleared of them, for the programs that this one starts.
+/// `malformed` for an environment that makes no sense; `out_of_memory`.
+inline Result<Array<Inherited>> inherited_sockets() {
+    Array<Inherited> all;
+    const char* const fds = ::getenv("LISTEN_FDS");
+    const char* const pid = ::getenv("LISTEN_PID");
+    if (fds == nullptr || pid == nullptr || ::strtol(pid, nullptr, 10) != ::getpid()) return all;
+    char* end = nullptr;
+    const long count = ::strtol(fds, &end, 10);
+    if (*end != 0 || count < 0 || count > 4096) return Errc::malformed;
+    const char* name = ::getenv("LISTEN_FDNAMES");
+    if (!all.reserve(static_cast<std::size_t>(count))) return Errc::out_of_memory;
+    for (int fd = 3; fd < 3 + count; ++fd) {
+        Inherited one;
+        if (::fcntl(fd, F_GETFD) < 0) return Errc::malformed;
+        one.socket = Socket(fd);
+        if (name != nullptr) {
+            const std::size_t size = ::strcspn(name, ":");
+            one.name = TextView(name, size);
+            name = name[size] == ':' ? name + size + 1 : nullptr;
+        }
+        all.push(std::move(one));
+    }
+    for (const char* variable : {"LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"}) ::unsetenv(variable);
+    return all;
+}
+/// The connection that is this process' standard input, as inetd starts it: a copy, owned. `invalid_argument` where that is no socket.
+inline Result<Socket> standard_socket() {
+    int type = 0;
+    socklen_t size = sizeof type;
+    if (::getsockopt(0, SOL_SOCKET, SO_TYPE, &type, &size) != 0) return Errc::invalid_argument;
+    const int fd = ::fcntl(0, F_DUPFD_CLOEXEC, 3);
+    if (fd < 0) return Error::system(errno);
+    return Socket(fd);
+}
+/// The channel to the Node process, or the `start_program`, that has started this one (NODE_CHANNEL_FD): for `Channel::start`, once.
+/// `invalid_state` where there is none; `unsupported` for a channel that does not speak JSON.
+inline Result<Socket> parent_channel() {
+    const char* const fd = ::getenv("NODE_CHANNEL_FD");
+    const char* const mode = ::getenv("NODE_CHANNEL_SERIALIZATION_MODE");
+    if (fd == nullptr) return Errc::invalid_state;
+    if (mode != nullptr && !(TextView(mode) == TextView("json"))) return Errc::unsupported;
+    char* end = nullptr;
+    const long number = ::strtol(fd, &end, 10);
+    if (end == fd || *end != 0 || number < 0 || number > INT_MAX || ::fcntl(static_cast<int>(number), F_GETFD) < 0)
+        return Errc::invalid_state;
+    ::unsetenv("NODE_CHANNEL_FD");
+    ::unsetenv("NODE_CHANNEL_SERIALIZATION_MODE");
+    return Socket(static_cast<int>(number));
+}
+
+}  // namespace rejoin::inline v0_1
+#endif
+
+namespace rejoin::inline v0_1 {
+
+/// Something that goes wrong on a `Faulty` connection.
+struct Fault {
+    enum class At : std::uint8_t {
+        open,    ///< when it is told to open
+        opened,  ///< when it has opened
+        write,
+        read,
+    };
+    enum class Kind : std::uint8_t {
+        error,    ///< fails with `error`
+        delay,    ///< takes `delay` longer: the opening; a write says `would_block` meanwhile; what was read comes later
+        shorten,  ///< a write takes, and a read brings, `size` bytes at most in one piece
+        silence,  ///< from now on nothing passes either way, and nobody is told
+        corrupt,  ///< one bit of the first byte is another one
+    };
+    At at = At::open;
+    Kind kind = Kind::error;
+    Error error = {};
+    Duration delay = {};
+    std::size_t size = 1;
+    /// So many of these calls pass unharmed before, on whatever connection of the loop; then so many are met.
+    std::uint32_t after = 0;
+    std::uint32_t times = 1;
+};
+
+/// What goes wrong on the `Faulty` connections of one loop: the faults of a script, in the order in which they were added, and others by
+/// chance. Belongs to the loop's thread.
+class Faults {
+public:
+    explicit Faults(Loop&) {}
+    /// The one of this loop, made when first asked for. Lives as long as the loop.
+    static Faults& of(Loop& loop) { return loop.service<Faults>(); }
+
+    /// Adds a fault to the script. `out_of_memory`; `invalid_argument` for an error that is none, and for one that makes no sense where it
+    /// is
+    /// (`opened` can only fail, `open` neither be shortened nor corrupted), or a size of 0.
+    Result<void> add(const Fault& fault) {
+        using enum Fault::Kind;
+        const bool opens = fault.at == Fault::At::open || fault.at == Fault::At::opened;
+        if ((fault.kind == error && !fault.error) || fault.size == 0 || (opens && (fault.kind == shorten || fault.kind == corrupt)) ||
+            (fault.at == Fault::At::opened && fault.kind != error))
+            return Errc::invalid_argument;
+        if (!script_.push(fault)) return Errc::out_of_memory;
+        return {};
+    }
+    /// From now on one call of write and read in `one_in` is met by a fault drawn with `seed`: an error (of those that mean a lost
+    /// connection: `error`), a delay of up to 50 ms, a short piece, silence. 0: none.
+    void by_chance(std::uint64_t seed, std::uint32_t one_in, Error error) {
+        random_ = Random(seed);
+        one_in_ = one_in;
+        error_ = error;
+    }
+    /// Nothing goes wrong any more.
+    void clear() {
+        script_.clear();
+        one_in_ = 0;
+    }
+    /// How many faults there were.
+    std::uint64_t count() const { return count_; }
+
+    /// Used by `Faulty`: what is to go wrong with this call, or null. It holds until the next call.
+    const Fault* next(Fault::At at) {
+        for (std::size_t i = 0; i < script_.size(); ++i) {
+            Fault& fault = script_[i];
+            if (fault.at != at) continue;
+            if (fault.after > 0) {
+                --fault.after;
+                continue;
+            }
+            now_ = fault;
+            if (--fault.times == 0) script_.erase(i);
+            ++count_;
+            return &now_;
+        }
+        if (one_in_ == 0 || (at != Fault::At::read && at != Fault::At::write) || random_.below(one_in_) != 0) return nullptr;
+        static constexpr Fault::Kind kinds[] = {Fault::Kind::error, Fault::Kind::delay, Fault::Kind::shorten, Fault::Kind::silence};
+        now_ = {at, kinds[random_.below(4u)], error_, random_.between({}, Duration::milliseconds(50)), random_.below(20u) + 1u};
+        ++count_;
+        return &now_;
+    }
+
+private:
+    Array<Fault> script_;
+    Random random_{0};
+    Error error_;
+    Fault now_;
+    std::uint64_t count_ = 0;
+    std::uint32_t one_in_ = 0;
+};
+
+/// A connection of another kind on which things go wrong.
+template <class C>
+class FaultyConnection final : private ConnectionObserver {
+public:
+    FaultyConnection(Loop& loop, ConnectionObserver& observer)
+        : observer_(&observer),
+          faults_(Faults::of(loop)),
+          inner_(loop, static_cast<ConnectionObserver&>(*this)),
+          timer_(loop, Delegate<void()>::template to<&FaultyConnection::due>(this)) {}
+
+    void set_observer(ConnectionObserver& observer) { observer_ = &observer; }
+    Result<void> open(const Endpoint& to, const Way& way) {
+        if (const Fault* fault = faults_.next(Fault::At::open)) {
+            if (fault->kind == Fault::Kind::error) return fault->error;
+            silent_ = fault->kind == Fault::Kind::silence;
+            if (silent_) return {};
+            to_ = to;
+            way_ = way;
+            timer_.after(fault->delay);
+            return {};
+        }
+        return inner_.open(to, way);
+    }
+    template <class S>
+    Result<void> adopt(S socket) requires requires(C& c) {
+        c.adopt(std::move(socket));
+    }
+    { return inner_.adopt(std::move(socket)); }
+    auto release() requires requires(C& c) { c.release(); }
+    { return inner_.release(); }
+
+    Result<std::size_t> write(std::span<const Bytes> pieces) {
+        std::size_t all = 0;
+        for (Bytes piece : pieces) all += piece.size();
+        if (silent_) return all;
+        const Fault* fault = faults_.next(Fault::At::write);
+        if (fault == nullptr) return inner_.write(pieces);
+        const Bytes first = pieces[0].first(pieces[0].size() < fault->size ? pieces[0].size() : fault->size);
+        switch (fault->kind) {
+            case Fault::Kind::error:
+                return fault->error;
+            case Fault::Kind::delay:
+                writable_due_ = true;
+                timer_.after(fault->delay);
+                return Errc::would_block;
+            case Fault::Kind::silence:
+                silent_ = true;
+                return all;
+            case Fault::Kind::shorten:
+                return inner_.write({&first, 1});
+            case Fault::Kind::corrupt:
+                break;
+        }
+        if (first.empty()) return inner_.write(pieces);
+        const std::byte wrong[] = {first[0] ^ std::byte{1}};
+        const Bytes one(wrong);
+        return inner_.write({&one, 1});
+    }
+    void want_writable() {
+        if (!writable_due_) inner_.want_writable();
+    }
+    void pause(bool paused) {
+        paused_ = paused;
+        inner_.pause(paused || !held_.empty());
+        if (!paused && !held_.empty()) timer_.after({});
+    }
+    bool paused() const { return paused_; }
+    void set_read_limit(std::uint32_t n) { inner_.set_read_limit(n); }
+    void end() { inner_.end(); }
+    void abort() { inner_.abort(); }
+    Endpoint local_endpoint() const { return inner_.local_endpoint(); }
+    Endpoint peer_endpoint() const { return inner_.peer_endpoint(); }
+    auto path_info() const requires requires(const C& c) { c.path_info(); }
+    { return inner_.path_info(); }
+
+private:
+    void on_open() override {
+        if (const Fault* fault = faults_.next(Fault::At::opened)) return observer_->on_error(fault->error);
+        observer_->on_open();
+    }
+    bool on_bytes(Bytes bytes) override {
+        if (silent_) return true;
+        const Fault* fault = faults_.next(Fault::At::read);
+        if (fault == nullptr) return observer_->on_bytes(bytes);
+        switch (fault->kind) {
+            case Fault::Kind::error:
+                observer_->on_error(fault->error);
+                return false;
+            case Fault::Kind::silence:
+                silent_ = true;
+                return true;
+            case Fault::Kind::shorten:
+            case Fault::Kind::delay:
+            case Fault::Kind::corrupt:
+                break;
+        }
+        Array<std::byte> copy;
+        if (!copy.reserve(bytes.size())) return observer_->on_bytes(bytes);
+        for (std::byte b : bytes) copy.push(b);
+        if (fault->kind == Fault::Kind::corrupt && !bytes.empty()) copy[0] ^= std::byte{1};
+        if (fault->kind == Fault::Kind::corrupt) return observer_->on_bytes({copy.data(), copy.size()});
+        // The rest comes in the loop's next turns, or later.
+        held_ = std::move(copy);
+        taken_ = 0;
+        piece_ = fault->kind == Fault::Kind::shorten ? fault->size : held_.size() + 1;
+        inner_.pause(true);
+        timer_.after(fault->kind == Fault::Kind::delay ? fault->delay : Duration());
+        return true;
+    }
+    bool on_writable() override { return silent_ || observer_->on_writable(); }
+    void on_end() override {
+        if (!silent_) observer_->on_end();
+    }
+    void on_error(Error error) override {
+        if (!silent_) observer_->on_error(error);
+    }
+
+    void due() {
+        if (to_.valid()) {
+            const Endpoint to = std::exchange(to_, {});
+            if (auto opened = inner_.open(to, way_); !opened) observer_->on_error(opened.error());
+            return;
+        }
+        if (!held_.empty() && !paused_) {
+            const Array<std::byte> all = std::move(held_);
+            held_ = {};
+            const std::size_t left = all.size() - taken_, n = left < piece_ ? left : piece_;
+            const Bytes piece(all.data() + taken_, n);
+            if (n < left) {  // kept again, before the handlers may destroy this
+                for (std::size_t i = taken_ + n; i < all.size(); ++i)
+                    if (!held_.push(all[i])) break;
+                taken_ = 0;
+                timer_.after({});
+            } else {
+                inner_.pause(false);
+            }
+            if (!observer_->on_bytes(piece)) return;
+        }
+        if (std::exchange(writable_due_, false)) observer_->on_writable();
+    }
+
+    ConnectionObserver* observer_;
+    Faults& faults_;
+    C inner_;
+    Loop::Timer timer_;
+    Endpoint to_;  // of a delayed opening
+    Way way_;
+    Array<std::byte> held_;  // read, and not told yet
+    std::size_t taken_ = 0;
+    std::size_t piece_ = 0;
+    bool silent_ = false;
+    bool paused_ = false;
+    bool writable_due_ = false;
+};
+
+/// The transport policy `T` with faults: by the script, or by chance, that `Faults::of(loop)` has. For tests of what a program does when
+/// the network, or the system, does what it can be made to do in no laboratory: `Resumable<Faulty<Tcp>>` is a resumable pipe over it.
+template <class T>
+struct Faulty : T {
+    using Connection = FaultyConnection<typename T::Connection>;
 };
 
 }  // namespace rejoin::inline v0_1

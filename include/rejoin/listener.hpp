@@ -6,6 +6,32 @@
 
 namespace rejoin::inline v0_1 {
 
+/// Who wants to come in.
+struct Newcomer {
+    Endpoint from;
+    bool resuming = false;  ///< with a session that is not known here: of another server, of this one before it was restarted, or expired
+    session::SessionId session;  ///< of one that resumes
+};
+
+/// What becomes of a newcomer.
+struct Admission {
+    /// Let in; one that resumes is told that its session is not known.
+    static Admission accept() { return {}; }
+    /// Told to come back after `d` (up to 49 days), at the earliest.
+    static Admission later(Duration d) { return {true, d, {}}; }
+    /// Sent to another server: a numeric address, neither link-local nor unspecified, and its port; anything else counts as `later` with a
+    /// second.
+    static Admission elsewhere(const Endpoint& to) {
+        const IpAddress& ip = to.ip();
+        if (to.port() == 0 || ip.is_unspecified() || ip.is_link_local()) return later(Duration::seconds(1));
+        return {true, {}, to};
+    }
+
+    bool pushed_back = false;
+    Duration retry_after;
+    Endpoint to;
+};
+
 /// Accepts conversations: `T` is the transport, `E` and `R` the policies of the pipes that it makes. It owns them: a pipe lives until
 /// it has reported `closed`, or the listener is destroyed, which gives all of them up. With a session, `on_accept` comes once a
 /// session, however many connections that takes.
@@ -26,7 +52,7 @@ public:
         int backlog = 4096;
     };
 
-    explicit Listener(Loop& loop, const Options& options = Options())
+    [[gnu::cold]] explicit Listener(Loop& loop, const Options& options = Options())
         : loop_(loop),
           options_(options),
           table_(options.limits, AcceptedPipe::seed()),
@@ -34,7 +60,7 @@ public:
           expiry_(loop, Delegate<void()>::template to<&Listener::expire>(this)),
           reap_(loop, Delegate<void()>::template to<&Listener::reap>(this)) {}
     Listener(const Listener&) = delete;
-    ~Listener() {
+    [[gnu::cold]] ~Listener() {
         acceptor_.close();
         if (destroyed_ != nullptr) *destroyed_ = true;
         while (auto* joining = table_.oldest_handshake()) delete static_cast<Joining*>(joining);
@@ -48,15 +74,71 @@ public:
         return accept_handlers_.add(++last_handler_, std::move(handler)) ? last_handler_ : 0;
     }
     bool remove_handler(HandlerId id) { return id != 0 && accept_handlers_.remove(id); }
+    /// Asks `decide` about everybody who wants to begin a conversation, or to go on with one that is not here, from now on: a server
+    /// that is full or about to stop sends its clients away with it, and one of several those whose session is another's. An empty one
+    /// lets everybody in again. It must not destroy the listener. Only with a session. (Where nobody says otherwise, a client whose session
+    /// has moved to another process within the last 10 s is told to come back in a moment.)
+    void admit(Function<Admission(const Newcomer&)> decide) { admission_ = std::move(decide); }
 
     /// Listens on a numeric endpoint; `0.0.0.0` is every local IPv4 address, `::` every one of both families (on OpenBSD of IPv6 alone:
     /// inet6(4)), port 0 lets the system choose (see `local_endpoint`). `invalid_argument` for a name or options outside their bounds,
     /// `invalid_state` when it listens already, else the system's error.
-    Result<void> listen(const Endpoint& at) {
+    [[gnu::cold]] Result<void> listen(const Endpoint& at) {
         if (acceptor_.listening()) return Errc::invalid_state;
         if (!at.valid() || at.name() != nullptr || !options_.pipe.transport.valid() || !options_.limits.valid() || options_.backlog < 1)
             return Errc::invalid_argument;
         return acceptor_.listen(at, options_.backlog);
+    }
+    /// Goes on with a socket that listens already: one that was handed over, or inherited. The listener owns it from here on.
+    /// `invalid_argument` for one that does not listen; errors as of the other.
+    [[gnu::cold]] Result<void> listen(Socket socket) requires requires(typename T::Acceptor& a) { a.adopt(Socket()); }
+    {
+        if (acceptor_.listening()) return Errc::invalid_state;
+        if (socket.kind() != SocketKind::listener || !options_.pipe.transport.valid() || !options_.limits.valid())
+            return Errc::invalid_argument;
+        return acceptor_.adopt(std::move(socket));
+    }
+    /// Gives the listening socket to the caller, to hand it over: who comes meanwhile waits in the system's queue, and nobody is refused.
+    [[gnu::cold]] Socket release() requires requires(typename T::Acceptor& a) { a.release(); }
+    { return acceptor_.release(); }
+    /// Goes on with a conversation that was accepted in another process (handoff/README.md): `on_accept` comes within this call. Its socket
+    /// and session are the listener's from here on; `note` and `unread` stay with the caller, who sees to what was read before. Errors,
+    /// with nothing changed: `invalid_argument` for a parcel of another kind than this transport's, and for a session that is here already;
+    /// `session_limit`; `malformed`, `too_large` and `would_block` as `session::Session::restore`; `out_of_memory`; the system's. The pipe,
+    /// or null where a handler has ended it.
+    [[gnu::cold]] Result<AcceptedPipe*> adopt(handoff::Parcel&& parcel) requires requires(typename T::Connection& c) { c.release(); }
+    {
+        if (parcel.resumable != survives || (survives && !parcel.session.accepted) || (!parcel.socket && !survives) ||
+            (survives && static_cast<bool>(parcel.socket) != parcel.session.attached))
+            return Errc::invalid_argument;
+        const TimePoint now = loop_.now();
+        Connection* connection = nullptr;
+        if (parcel.socket && (connection = new (std::nothrow) Connection(loop_, detail::Nobody::instance())) == nullptr)
+            return Errc::out_of_memory;
+        auto* const made = new (std::nothrow) Accepted(*this);
+        if (made == nullptr) {
+            delete connection;
+            return Errc::out_of_memory;
+        }
+        const IpAddress ip = connection == nullptr ? IpAddress() : unmapped(parcel.socket.peer_endpoint().ip());
+        Error error;
+        if (connection != nullptr) error = connection->adopt(std::move(parcel.socket)).error();
+        if (!error) error = make_home(*made, parcel, ip, now);
+        if (error) {
+            if (connection != nullptr) parcel.socket = connection->release();
+            delete connection;
+            delete made;
+            return error;
+        }
+        accepted_.push(*made);
+        AcceptedPipe& pipe = made->pipe;
+        pipe.state_ = PipeState::connecting;
+        if (!announce(pipe) || pipe.state_ == PipeState::closed) {
+            delete connection;
+            return static_cast<AcceptedPipe*>(nullptr);
+        }
+        const bool there = connection != nullptr ? pipe.accept(connection) : pipe.arrive_without(now);
+        return there ? &pipe : nullptr;
     }
     /// Accepts nothing more; the conversations go on, but none whose connection breaks can come back.
     void close() { acceptor_.close(); }
@@ -74,21 +156,28 @@ private:
     // One conversation.
     struct Accepted final : ListNode, detail::PipeOwner {
         explicit Accepted(Listener& l) : listener(l), pipe(l.loop_, &l.options_.pipe, this) { ++l.size_; }
-        ~Accepted() {
+        [[gnu::cold]] ~Accepted() {
             --listener.size_;
             if constexpr (survives) {
                 pipe.session_.set_budget(nullptr);
                 if (entry != nullptr) listener.table_.erase(entry);
             }
         }
-        void pipe_detached() override {
+        [[gnu::cold]] void pipe_detached() override {
             if constexpr (survives) {
                 const TimePoint now = listener.loop_.now();
                 pipe.state() == PipeState::closed ? listener.table_.finish(*entry, now) : listener.table_.detach(*entry, now);
                 listener.arm_expiry();
             }
         }
-        void pipe_closed() override {
+        [[gnu::cold]] void pipe_departed() override {
+            if constexpr (survives) {
+                pipe.session_.set_budget(nullptr);
+                listener.table_.depart(*std::exchange(entry, nullptr), listener.loop_.now());
+                listener.arm_expiry();
+            }
+        }
+        [[gnu::cold]] void pipe_closed() override {
             unlink();
             listener.dead_.push(*this);
             listener.reap_.schedule();
@@ -104,10 +193,13 @@ private:
     // whom there is no room at all wait in the system's queue.
     static constexpr Duration ripe = Duration::seconds(1);
 
+    // Whoever asks for a session that has just moved: it is where it should be in a moment, or comes back.
+    static constexpr std::uint32_t come_back_ms = 50;
+
     // One connection that is shaking hands.
     struct Joining final : Table::Handshake, ConnectionObserver {
         explicit Joining(Listener& l) : listener(l), connection(new (std::nothrow) Connection(l.loop_, *this)) {}
-        ~Joining() {
+        [[gnu::cold]] ~Joining() {
             delete connection;
             if constexpr (requires { listener.acceptor_.go_on(); }) listener.acceptor_.go_on();
         }
@@ -128,8 +220,27 @@ private:
         session::ServerHandshake handshake;
     };
 
+    // A place for what comes in a parcel.
+    [[gnu::cold]] Error make_home(Accepted& made, const handoff::Parcel& parcel, const IpAddress& ip, TimePoint now) {
+        auto& session = made.pipe.session_;
+        if constexpr (survives) {
+            Entry* entry = table_.find(parcel.session.identity.id);
+            if (entry != nullptr && !table_.moved(*entry)) return Errc::invalid_argument;
+            if (entry == nullptr) entry = made.entry = table_.create(parcel.session.identity, ip, now);
+            if (entry == nullptr) return Errc::session_limit;
+            session.set_budget(&entry->peer().budget);
+            if (auto restored = session.restore(parcel.session, now); !restored) return restored.error();
+            if (!table_.attach(*entry, &made.pipe, now, [this](Entry& other) { evict(other); })) return Errc::session_limit;
+            made.entry = entry;
+        } else {
+            if (size_ > options_.limits.sessions) return Errc::session_limit;
+            if (!parcel.unsent.empty())
+                if (auto queued = session.send({parcel.unsent.data(), parcel.unsent.size()}); !queued) return queued.error();
+        }
+        return {};
+    }
     // Calls the accept handlers. False when the listener is gone.
-    bool announce(AcceptedPipe& pipe) {
+    [[gnu::cold]] bool announce(AcceptedPipe& pipe) {
         bool destroyed = false;
         bool* const outer = std::exchange(destroyed_, &destroyed);
         accept_handlers_(pipe);
@@ -180,6 +291,16 @@ private:
         }
     }
 
+    // Whether somebody whose session is not here, or is new, is sent away, and how.
+    [[gnu::cold]] bool pushes_back(Joining& joining, bool resuming, bool moved, session::PushBack& how) {
+        if (moved) how.retry_after_ms = come_back_ms;
+        if (!admission_) return moved;
+        const Admission said = admission_(Newcomer{joining.connection->peer_endpoint(), resuming, joining.handshake.id()});
+        if (!said.pushed_back) return moved;
+        const std::int64_t ms = said.retry_after.milliseconds();
+        how = {static_cast<std::uint32_t>(ms < 0 ? 0 : ms > UINT32_MAX ? UINT32_MAX : ms), said.to.ip(), said.to.port()};
+        return true;
+    }
     // Bytes of a handshake. False when its connection is not the handshake's any more.
     bool join(Joining& joining, Bytes bytes) {
         using Step = session::ServerHandshake::Step;
@@ -196,6 +317,16 @@ private:
             if (*step == Step::more) return answer(joining);
             if (*step == Step::joined) return joined(joining, bytes);
 
+            Entry* entry = *step == Step::resume ? table_.find(handshake.id()) : nullptr;
+            if (entry == nullptr || table_.moved(*entry)) {
+                session::PushBack said;
+                if (pushes_back(joining, *step == Step::resume, entry != nullptr, said)) {
+                    handshake.push_back(said);
+                    joining.refused = true;
+                    return answer(joining);
+                }
+                entry = nullptr;
+            }
             session::Nonce nonce;
             if (!entropy(nonce.bytes)) return refuse(joining, Refusal::limit);
             const auto window = static_cast<std::uint32_t>(options_.pipe.transport.replay_limit);
@@ -206,7 +337,6 @@ private:
                     return refuse(joining, Refusal::proof);
                 if (table_.create(identity, joining.peer(), loop_.now()) == nullptr) return refuse(joining, Refusal::limit);
             } else {
-                Entry* entry = table_.find(handshake.id());
                 if (entry == nullptr) return refuse(joining, Refusal::unknown);
                 AcceptedPipe* pipe = entry->owner;
                 if (pipe != nullptr && handshake.agreement().epoch <= pipe->session_.epoch()) return refuse(joining, Refusal::fenced);
@@ -214,7 +344,7 @@ private:
             }
         }
     }
-    bool refuse(Joining& joining, session::Refusal why) {
+    [[gnu::cold]] bool refuse(Joining& joining, session::Refusal why) {
         joining.handshake.refuse(why);
         joining.refused = true;
         return answer(joining);
@@ -241,7 +371,7 @@ private:
         Entry* entry = table_.find(joining.handshake.id());
         const session::Agreement agreement = joining.handshake.agreement();
         // Between its question and its proof the session may have gone, or a newer connection have come.
-        if (entry == nullptr || (entry->owner != nullptr && agreement.epoch <= entry->owner->session_.epoch())) {
+        if (entry == nullptr || table_.moved(*entry) || (entry->owner != nullptr && agreement.epoch <= entry->owner->session_.epoch())) {
             delete &joining;
             return false;
         }
@@ -278,7 +408,7 @@ private:
 
     // A session without a connection is over. Its place is free at once; its pipe is told when nothing else is under way, as its handlers
     // may do anything.
-    void evict(Entry& entry) {
+    [[gnu::cold]] void evict(Entry& entry) {
         auto& gone = static_cast<Accepted&>(*entry.owner->owner_);
         gone.pipe.session_.set_budget(nullptr);
         gone.entry = nullptr;
@@ -288,11 +418,11 @@ private:
         reap_.schedule();
     }
 
-    void arm_expiry() {
+    [[gnu::cold]] void arm_expiry() {
         const TimePoint next = table_.next_expiry(options_.pipe.transport.keep_detached);
         if (next < expiry_.when()) expiry_.at(next);
     }
-    void expire() {
+    [[gnu::cold]] void expire() {
         if constexpr (survives) {
             const TimePoint now = loop_.now();
             while (auto* late = table_.late(now)) delete static_cast<Joining*>(late);
@@ -301,7 +431,7 @@ private:
             arm_expiry();
         }
     }
-    void reap() {
+    [[gnu::cold]] void reap() {
         while (ListNode* node = dead_.front()) delete static_cast<Accepted*>(node);
         ListNode* const node = evicted_.front();
         if (node == nullptr) return;
@@ -319,6 +449,7 @@ private:
     List evicted_;  // to be told
     List dead_;
     Handlers<AcceptedPipe&> accept_handlers_;
+    Function<Admission(const Newcomer&)> admission_;
     bool* destroyed_ = nullptr;
     std::size_t size_ = 0;
     HandlerId last_handler_ = 0;

@@ -31,9 +31,9 @@ concept EventSource = requires(E& source, const E& seen, Loop& loop, NetworkObse
 ///
 ///     C(Loop&, ConnectionObserver&)                   not open yet
 ///     void set_observer(ConnectionObserver&)          from now on
-///     Result<void> open(const Endpoint& to, const IpAddress& from)
-///                                                     starts to connect to a numeric endpoint, from a local address unless its family is
-///                                                     none; `on_open` or `on_error` comes later, never inside
+///     Result<void> open(const Endpoint& to, const Way&)
+///                                                     starts to connect to a numeric endpoint, on that way; `on_open` or `on_error` comes
+///                                                     later, never inside
 ///     Result<size_t> write(std::span<const Bytes>)    takes what it can, in order, at least a byte; else `would_block`, or why not
 ///     void want_writable()                            asks for one `on_writable`
 ///     void pause(bool), bool paused()                 stops and resumes `on_bytes`
@@ -45,11 +45,11 @@ concept EventSource = requires(E& source, const E& seen, Loop& loop, NetworkObse
 ///     Result<void> adopt(Socket), Socket release()    for `Pipe::adopt`, `release` and `Listener`; adopted is open at once
 ///     PathInfo path_info()                            tells a silent peer whose kernel answers from a dead path
 template <class C>
-concept TransportConnection = requires(C& c, const C& seen, Loop& loop, ConnectionObserver& observer, const Endpoint& to,
-                                       const IpAddress& from, std::span<const Bytes> pieces) {
+concept TransportConnection = requires(C& c, const C& seen, Loop& loop, ConnectionObserver& observer, const Endpoint& to, const Way& way,
+                                       std::span<const Bytes> pieces) {
     C(loop, observer);
     c.set_observer(observer);
-    { c.open(to, from) } -> std::same_as<Result<void>>;
+    { c.open(to, way) } -> std::same_as<Result<void>>;
     { c.write(pieces) } -> std::same_as<Result<std::size_t>>;
     c.want_writable();
     c.pause(true);
@@ -79,7 +79,7 @@ concept Transport = requires {
 }
 &&TransportConnection<typename T::Connection>;
 
-/// Decides what to do about a failure. Pure: no clock, no system call.
+/// Decides what to do about a failure. Pure: no clock, no system call. An accepted pipe has none, as its peer does the connecting.
 ///
 ///     R::Options                                      default-constructible
 ///     R(const R::Options&, uint64_t seed)             the options outlive it; the seed is random, for jitter
@@ -90,6 +90,17 @@ concept Transport = requires {
 ///                                                     this, an attempt has the pipe's `connect_timeout` and no other beside it
 ///     void connected(TimePoint now)                   a connection is open and joined
 ///     Duration network_regained(TimePoint now)        the network changed for the better: when to try; without this, at once
+///     void network_changed(TimePoint now)             the network changed under the connection, or for the better
+///     Duration liveness_interval(const NetworkState&, Duration usual)
+///                                                     how often a quiet connection of a session is to be probed on this network, where
+///                                                     `usual` is what the transport's options say
+///  Optional, all together, to share something among the pipes of one loop to one server (as it was asked for, by name or number):
+///     R::Server                                       what is shared; default-constructible. `TimePoint next(TimePoint now) const`: when
+///                                                     the pipe that waits for longest is to ask again; never: not before a pipe to this
+///                                                     server was asked `decide`, `connected`, `leave` or `idle`
+///     void join(R::Server&), void leave()             from when a conversation begins until it is over
+///     bool admitted(TimePoint now)                    whether an attempt may be made now; if not, the pipe waits for its turn
+///     void idle()                                     no attempt of this pipe is to come
 template <class R>
 concept RecoveryPolicy = requires(R& policy, const typename R::Options& options, std::uint64_t seed, const Failure& failure,
                                   const NetworkState& network, TimePoint now) {

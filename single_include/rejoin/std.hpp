@@ -60,8 +60,10 @@ inline const std::error_category& rejoin_category() {
                 "nothing was heard from the peer for too long",
                 "the local address of the connection is gone",
                 "the connection ended too early",
+                "the server asks to come back later",
+                "the server sends its clients to another one",
             };
-            static_assert(std::size(messages) == static_cast<std::size_t>(Errc::end_of_stream) + 1);
+            static_assert(std::size(messages) == static_cast<std::size_t>(Errc::redirected) + 1);
             if (code >= 0 && code < static_cast<int>(std::size(messages))) return messages[code];
             return "rejoin error " + std::to_string(code);
         }

@@ -94,7 +94,7 @@ TEST_CASE("Errors go to std::error_code") {
     }
     SECTION("each of rejoin's has words of its own, in the order of the codes") {
         std::set<std::string> all;
-        const int count = static_cast<int>(Errc::end_of_stream) + 1;
+        const int count = static_cast<int>(Errc::redirected) + 1;
         for (int i = 0; i < count; ++i) all.insert(rejoin::rejoin_category().message(i));
         CHECK(all.size() == static_cast<std::size_t>(count));
         CHECK(to_error_code(Errc::timed_out).message() == "timed out");

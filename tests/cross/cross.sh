@@ -2,10 +2,11 @@
 # SPDX-License-Identifier: BSL-1.0
 # rejoin on systems and processors other than this one.
 #
-#   cross.sh compile [TARGET...]   every header, test and example to object files, warnings as errors, with Zig's Clang
+#   cross.sh compile [TARGET...]   every header and example to object files, warnings as errors, with Zig's Clang; on x86-64 the tests of the
+#                                  rooms that touch the system too, for macOS every test
 #   cross.sh link [TARGET...]      hello, netwatch and demo to programs (the first time builds a C++ library for each target: minutes)
 #   cross.sh emulate [ARCH...]     unit tests and simulation on arm64, armv7 and big-endian s390x, under qemu
-#   cross.sh wine                  unit tests, simulation, demo, quick start and netwatch on Windows, under Wine
+#   cross.sh wine                  every test compiled for Windows; unit tests, simulation, demo, quick start and netwatch on Windows, under Wine
 #
 # As root on Debian 12 it installs the compilers and emulators; Zig comes from the npm registry. All of it lies in build/cross.
 set -euo pipefail
@@ -25,8 +26,11 @@ packages() {
 tests() { ls tests/*/*_test.cpp tests/fuzz/*.cpp tests/fuzz/replay/main.cpp; }
 # What a target has not is left out by name; a test file for one system alone is empty elsewhere.
 sources() {
-    tests | if [[ $1 == *linux* ]]; then cat; else grep -v ^tests/netlab/; fi
-    ls examples/*.cpp | if [[ $1 == *windows* || $1 == *mingw* ]]; then grep -v embed; else cat; fi
+    case $1 in
+        x86_64-macos | mingw) tests | grep -v ^tests/netlab/ ;;
+        x86_64-*) ls tests/{os,network,transport,handoff}/*_test.cpp ;;
+    esac
+    ls examples/*.cpp | if [[ $1 == *windows* || $1 == *mingw* ]]; then grep -v -e embed -e push; else cat; fi
     echo "$work/headers.cpp"
 }
 # One unit; says which one failed, and how.
@@ -96,7 +100,7 @@ link() {
     done
 }
 
-all_rooms="sim pipe network session transport os core recovery stun"  # the longest first
+all_rooms="sim pipe network session transport os core recovery stun handoff"  # the longest first
 # One room's program; an eighth of the simulation's usual runs.
 run_one() {
     # shellcheck disable=SC2086
@@ -108,13 +112,13 @@ run_one() {
     echo "$target: $1: $(tail -n 2 "$dir/$1.log" | head -n 1)"
 }
 export -f run_one
-# Compiles the rooms with one of Debian's own compilers, and links one program a room.
+# Compiles the rooms, and what else is named in `also`, with one of Debian's own compilers, and links one program a room.
 rooms() {
     mkdir -p "$dir"
     # shellcheck disable=SC2086
     $compiler -std=c++20 $options $warnings $includes -x c++-header "$work/most.hpp" -o "$dir/most.hpp.gch"
     export prefix="-include $dir/most.hpp"
-    for room in "$@"; do ls tests/"$room"/*_test.cpp; done | cat - <(echo tests/main.cpp) | xargs -P "$(nproc)" -I{} bash -c 'compile_one {}'
+    { for room in "$@"; do ls tests/"$room"/*_test.cpp; done; printf '%s\n' tests/main.cpp ${also:-}; } | sort -u | xargs -P "$(nproc)" -I{} bash -c 'compile_one {}'
     for room in "$@"; do
         # shellcheck disable=SC2086
         $compiler "$dir/$room"_*_test.cpp.o "$dir/tests_main.cpp.o" -o "$dir/$room$suffix" $libraries
@@ -146,9 +150,8 @@ wine() {
     headers
     export target=mingw dir=$work/mingw options="-O0 -Wno-restrict" compiler=x86_64-w64-mingw32-g++-posix suffix=.exe
     export libraries="-static -lws2_32 -liphlpapi -lbcrypt" WINEDEBUG=-all WINEPREFIX=$work/wine wine=/usr/lib/wine/wine64
-    sources mingw | grep -v _test.cpp | { mkdir -p "$dir"; xargs -P "$(nproc)" -I{} bash -c 'compile_one {}'; }
     # shellcheck disable=SC2086
-    rooms $all_rooms
+    also=$(sources mingw) rooms $all_rooms
     $wine wineboot -i >/dev/null 2>&1 || true
     # Wine 8 tells a reset as an end of the stream.
     export but='~[netlab]~[reset]' run=$wine

@@ -82,6 +82,9 @@ void client_hears(Bytes input, unsigned what) {
         expect(heard.size() <= frame_header_size + welcome_size || !joined);
         if (!joined) {
             expect(client.pending().empty());
+            const PushBack& ask = client.push_back();
+            if (joined.error() == Errc::redirected) expect(ask.port != 0 && !ask.ip.is_unspecified() && ask.retry_after_ms == 0);
+            if (joined.error() == Errc::overloaded) expect(ask.port == 0 && ask.ip.is_unspecified());
             return false;
         }
         expect(*joined || piece.empty());

@@ -1,91 +1,13 @@
 // SPDX-License-Identifier: BSL-1.0
 #include <random>
 
-#include "catch.hpp"
-#include "lab.hpp"
+#include "conversation.hpp"
 
 // Each scenario: a client and a server talk both ways, something happens to the network or to one of them, and afterwards every byte is
 // accounted for at both ends.
 namespace {
 
 using namespace netlab;
-using rejoin::Duration;
-using rejoin::FailureKind;
-using rejoin::PipeState;
-using rejoin::ResumablePipe;
-using rejoin::TimePoint;
-using ServerOptions = rejoin::Listener<rejoin::Resumable<rejoin::Tcp>>::Options;
-
-/// A client in this thread and a server in a process of its own, in conversation.
-template <class P = ResumablePipe>
-struct Conversation {
-    using Options = typename P::Options;
-    explicit Conversation(const Options& options = {}, const ServerOptions& server_options = {}, const char* to = "10.8.0.2",
-                          const char* listen_at = "0.0.0.0")
-        : start_server([this, listen_at, server_options] { serve(*server, listen_at, server_options); }),
-          server_process(lab, Host::server, start_server),
-          inside(lab),
-          pipe(loop, options),
-          talker(loop, pipe, client, Host::client) {
-        rejoin::Resolver::of(loop).replace([](const char*, rejoin::Function<void(rejoin::Resolver::Answer)> done) {
-            rejoin::Array<rejoin::IpAddress> both;
-            both.push(rejoin::IpAddress::v4(10, 8, 0, 2));
-            both.push(rejoin::IpAddress::v4(10, 9, 0, 2));
-            done(std::move(both));
-        });
-        REQUIRE(eventually(loop, [&] { return server->ready.load(); }));
-        REQUIRE(pipe.connect({to, port}));
-        REQUIRE(eventually(loop, [&] { return client.received > 20'000 && server->received > 20'000; }));
-        began = rejoin::monotonic_now();
-    }
-
-    template <class F>
-    bool until(F condition) {
-        return eventually(loop, condition);
-    }
-    /// Both directions work over another connection than before.
-    bool rejoined() {
-        return until([&] { return client.rejoined() > began && server->rejoined() > began; });
-    }
-    /// Bytes have arrived at both ends after this moment.
-    bool data_after(TimePoint when) {
-        return until([&] { return client.received_at > when.nanoseconds() && server->received_at > when.nanoseconds(); });
-    }
-    /// At neither end was there ever no connection.
-    void nobody_saw_a_break() {
-        REQUIRE(client.interruptions == 0);
-        REQUIRE(server->interruptions == 0);
-    }
-    void report(const char* what) {
-        std::printf("%s: data again after %.1f ms, %d connections\n", what,
-                    static_cast<double>((server->rejoined() - began).nanoseconds()) / 1e6, static_cast<int>(client.connections));
-    }
-    /// Ends it in order; then nothing is lost, repeated or reordered, and the server has seen one conversation from begin to end.
-    void end() {
-        pipe.close();
-        REQUIRE(until([&] { return client.closings == 1 && server->closings == 1; }));
-        REQUIRE(client.failure == FailureKind::none);
-        REQUIRE(server->failure == FailureKind::none);
-        REQUIRE(difference(client, *server) == "");
-        REQUIRE(difference(*server, client) == "");
-        REQUIRE(client.unacknowledged == 0);
-        REQUIRE(server->conversations == 1);
-    }
-
-    struct Inside {
-        explicit Inside(const Lab& lab) { lab.enter(Host::client); }
-    };
-    Lab lab;
-    Shared<Side> server;
-    std::function<void()> start_server;
-    Process server_process;
-    Inside inside;
-    rejoin::Loop loop;
-    Side client;
-    P pipe;
-    Talker<P> talker;
-    TimePoint began;  // of what happens
-};
 
 TEST_CASE("own address replaced", "[netlab]") {
     SECTION("IPv4") {

@@ -172,9 +172,9 @@ TEST_CASE("diff: each kind of change") {
          [](NetworkState& s) {
              s.put(InterfaceAddress{3, ip("198.51.100.7"), 24, false, false, true});
          },
-         {},
-         {},
-         ""},
+         {Kind::address_deprecated},
+         {false},
+         "Address 198.51.100.7 is not meant for new connections any more on radio."},
         {"interface added, off",
          [](NetworkState& s) { s.put(interface_of(4, "tun", false, false)); },
          {Kind::interface_added},

@@ -457,7 +457,7 @@ TEST_CASE("netlink: without any privilege everything is seen all the same", "[ne
     REQUIRE(status == 0);
 }
 
-TEST_CASE("netlink: lifetimes make an address deprecated, which makes no noise, and temporary ones are known as such", "[netlab]") {
+TEST_CASE("netlink: lifetimes make an address deprecated, which is told, and temporary ones are known as such", "[netlab]") {
     if (!in_fresh_namespace("lifetimes")) return;
     make_uplinks();
     Watcher watcher;
@@ -467,8 +467,9 @@ TEST_CASE("netlink: lifetimes make an address deprecated, which makes no noise, 
     REQUIRE_FALSE(find("2001:db8::8")->deprecated);
     watcher.heard.clear();
     ip_command("-6 address change 2001:db8::8/64 dev v0 valid_lft 100 preferred_lft 0");
-    REQUIRE(watcher.until([&] { return find("2001:db8::8")->deprecated; }));
-    REQUIRE(watcher.heard.empty());
+    REQUIRE(watcher.until_heard(Kind::address_deprecated, "v0"));
+    REQUIRE(find("2001:db8::8")->deprecated);
+    REQUIRE(watcher.heard.size() == 1);
     // The kernel makes temporary addresses (RFC 8981) for those that are said to manage them.
     ip_command("link set v0 addrgenmode eui64");
     REQUIRE(std::system("echo 2 >/proc/sys/net/ipv6/conf/v0/use_tempaddr") == 0);

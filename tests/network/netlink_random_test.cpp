@@ -88,6 +88,9 @@ public:
             case Kind::address_unusable:
                 consistent = consistent && usable_.erase(address) == 1;
                 break;
+            case Kind::address_deprecated:
+                consistent = consistent && usable_.count(address) == 1;
+                break;
             case Kind::route_added:
                 flip(route, true), paths_[change.family == Family::v6] = path(change);
                 break;

@@ -6,7 +6,10 @@
 #include <rejoin/os/socket.hpp>
 
 #if !defined(_WIN32)
+#include <dirent.h>
 #include <errno.h>
+
+#include <string>
 #endif
 
 namespace code {
@@ -28,6 +31,18 @@ inline bool wait_for(const rejoin::Socket& socket, short events) {
 }
 using rejoin::detail::poll_in;
 using rejoin::detail::poll_out;
+
+#if !defined(_WIN32)
+/// How many descriptors a process has, this one or another; 0 where the system does not tell.
+inline int open_descriptors(const std::string& process = "self") {
+    int n = 0;
+    DIR* const folder = ::opendir(("/proc/" + process + "/fd").c_str());
+    if (folder == nullptr) return 0;
+    while (::readdir(folder) != nullptr) ++n;
+    ::closedir(folder);
+    return n;
+}
+#endif
 
 /// Whether a socket does not block, where one can ask, and does not get into other programs that are started.
 inline bool careful(const rejoin::Socket& socket) {

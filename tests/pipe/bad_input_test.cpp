@@ -108,17 +108,32 @@ TEST_CASE("adopt takes only a connected socket") {
     CHECK(pipe.adopt(std::move(*Socket::udp(Family::v6))).error() == Errc::invalid_argument);
     CHECK(pipe.adopt(std::move(mute.listener)).error() == Errc::invalid_argument);
 #if !defined(_WIN32)
-    int pair[2];
-    REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0);
-    Socket other(pair[1]);
     CHECK(pipe.adopt(Socket(-1)).error() == Errc::invalid_argument);
-    CHECK(pipe.adopt(Socket(pair[0])).error() == Errc::invalid_argument);
     CHECK(pipe.adopt(Socket(::open("/dev/null", O_RDWR))).error() == Errc::invalid_argument);
 #endif
     CHECK(pipe.state() == PipeState::idle);
     settle(loop);
     CHECK(heard.states.empty());
 }
+
+#if !defined(_WIN32)
+TEST_CASE("a Unix socket is adopted too, and where it breaks there is no other") {
+    Loop loop;
+    int pair[2];
+    REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0);
+    Pipe<NoEvents, Tcp, Persistent> pipe(loop);
+    Heard heard(pipe);
+    REQUIRE(pipe.adopt(Socket(pair[0])));
+    Socket other(pair[1]);
+    REQUIRE(pipe.send("hello"));
+    REQUIRE(other.send(TextView("back").bytes()));
+    REQUIRE(until(loop, [&] { return heard.bytes == "back"; }));
+    CHECK_FALSE(pipe.peer_endpoint().valid());
+    other.close();  // with something unread: a reset
+    REQUIRE(until(loop, [&] { return heard.is(PipeState::closed); }));
+    CHECK(heard.why().kind == FailureKind::invalid);
+}
+#endif
 
 TEST_CASE("send takes bytes in a conversation, and no more than the limit") {
     Loop loop;

@@ -74,16 +74,23 @@ struct Story {
             CHECK(kept == std::string(100, 'k'));  // even when the handler, or its pipe, is gone
         });
         ids->self[1] = pipe.on_state([=, this](PipeState state, const Failure&) {
-            if (state == PipeState::closed && p == accepted) accepted = nullptr;
+            forget(*p, state);
             self(1, name(state));
         });
         ids->self[2] =
             pipe.on_network_change([=](const NetworkChange&) { self(2, std::string("network ") + name(p->state())); }, Notice::at_once);
         ids->self[3] = pipe.on_drained([=] { self(3, "drained"); });
         ids->other[0] = pipe.on_receive([=](Bytes) { other(0); });
-        ids->other[1] = pipe.on_state([=](PipeState, const Failure&) { other(1); });
+        ids->other[1] = pipe.on_state([=, this](PipeState state, const Failure&) {
+            forget(*p, state);  // where the first has removed itself
+            other(1);
+        });
         ids->other[2] = pipe.on_network_change([=](const NetworkChange&) { other(2); }, Notice::at_once);
         ids->other[3] = pipe.on_drained([=] { other(3); });
+    }
+
+    void forget(const Client& pipe, PipeState state) {
+        if (state == PipeState::closed && &pipe == accepted) accepted = nullptr;
     }
 
     void at(Client& pipe, const std::string& what, HandlerId self, HandlerId other) {

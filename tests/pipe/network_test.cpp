@@ -46,10 +46,10 @@ int opens = 0;
 struct Routed {
     struct Connection : TcpConnection {
         using TcpConnection::TcpConnection;
-        Result<void> open(const Endpoint& to, const IpAddress& from) {
+        Result<void> open(const Endpoint& to, const Way& way) {
             ++opens;
             if (!routed) return Error::system(code::no_network);
-            return TcpConnection::open(to, from);
+            return TcpConnection::open(to, way);
         }
     };
     using Session = session::Session;
@@ -228,7 +228,7 @@ TEST_CASE("A network that comes back cuts a long pause short") {
     options.recovery.backoff_base = options.recovery.backoff_cap = Duration::seconds(1000);
     Resuming pipe(loop, options);
     Heard heard(pipe);
-    std::optional<Mute> nobody(std::in_place);
+    auto nobody = std::make_unique<Mute>();
     const Endpoint to = nobody->endpoint();
     nobody.reset();
     REQUIRE(pipe.connect(to));

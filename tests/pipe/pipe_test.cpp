@@ -431,6 +431,7 @@ void close_delivers_everything(bool server_closes) {
     REQUIRE(pipe.connect(server.endpoint()));
     source.emplace(pipe, much, !server_closes);
     REQUIRE(until(loop, [&] { return heard.is(PipeState::closed) && server.heard.is(PipeState::closed); }));
+    INFO(describe(heard.why()).c_str() << "; " << describe(server.heard.why()).c_str());
     CHECK(heard.over());
     CHECK(server.heard.over());
     CHECK(sink.good);

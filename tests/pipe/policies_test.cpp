@@ -45,8 +45,8 @@ public:
     Wire(Loop& loop, ConnectionObserver& observer) : observer_(&observer), wires_(loop.service<Wires>()) { wires_.all.push_back(this); }
     ~Wire() { std::erase(wires_.all, this); }
     void set_observer(ConnectionObserver& observer) { observer_ = &observer; }
-    Result<void> open(const Endpoint& to, const IpAddress& from) {
-        wires_.opened.push_back(std::string(to_text(to).c_str()) + " from " + to_text(from).c_str());
+    Result<void> open(const Endpoint& to, const Way& way) {
+        wires_.opened.push_back(std::string(to_text(to).c_str()) + " from " + to_text(way.from).c_str());
         if (wires_.refuse) return wires_.refuse;
         to_ = to;
         return {};
@@ -320,9 +320,9 @@ struct Meter {
 class MeteredConnection : public TcpConnection {
 public:
     MeteredConnection(Loop& loop, ConnectionObserver& observer) : TcpConnection(loop, observer), meter_(loop.service<Meter>()) {}
-    Result<void> open(const Endpoint& to, const IpAddress& from) {
+    Result<void> open(const Endpoint& to, const Way& way) {
         ++meter_.opened;
-        return TcpConnection::open(to, from);
+        return TcpConnection::open(to, way);
     }
     Result<void> adopt(Socket socket) {
         ++meter_.adopted;
@@ -366,7 +366,7 @@ TEST_CASE("a session runs over a transport of one's own, with the listener's end
     CHECK(meter.opened == 1);
     CHECK(meter.adopted == 1);
     CHECK(meter.written > 10);   // both ends, and their frames
-    CHECK(play.connected == 2);  // both ends
-    CHECK(play.seeds.size() == 2);
+    CHECK(play.connected == 1);  // the end that connects has a policy
+    CHECK(play.seeds.size() == 1);
     CHECK(Switch::of(loop).observers == 2);
 }

@@ -222,9 +222,11 @@ TEST_CASE("The library's own errors have a kind each") {
         {Errc::unresponsive, Kind::unresponsive},
         {Errc::address_lost, Kind::address_lost},
         {Errc::end_of_stream, Kind::ended},
+        {Errc::overloaded, Kind::overloaded},
+        {Errc::redirected, Kind::redirected},
     };
     for (const auto& row : rows) CHECK(classify(row.code, Stage::established) == Failure{row.kind, Stage::established, row.code});
-    CHECK(std::size(rows) == static_cast<std::size_t>(Errc::end_of_stream) + 1);
+    CHECK(std::size(rows) == static_cast<std::size_t>(Errc::redirected) + 1);
 }
 
 TEST_CASE("Every code of every domain has a kind, and keeps its code and stage") {

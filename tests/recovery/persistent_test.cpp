@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
 #include <algorithm>
+#include <list>
 #include <optional>
 #include <rejoin/policies.hpp>
 #include <rejoin/recovery/persistent.hpp>
@@ -87,6 +88,8 @@ TEST_CASE("What is done depends on what failed, at which stage, and on the netwo
         {Kind::protocol, "GGGBGG", "GGGBGG"},
         {Kind::session_unknown, "GGGGGG", "GGGGGG"},
         {Kind::session_refused, "BTBBBB", "BTBBBB"},
+        {Kind::overloaded, "BBBBBB", "BBBBBB"},
+        {Kind::redirected, "BTBBBB", "BTBBBB"},
         {Kind::session_expired, "GGGGGG", "GGGGGG"},
         {Kind::session_aborted, "GGGGGG", "GGGGGG"},
         {Kind::fenced, "BTBBNB", "BTBBNB"},
@@ -177,7 +180,9 @@ TEST_CASE("Options bound the pauses") {
 }
 
 TEST_CASE("A peer that fails at once is met with as many attempts as the budget has, and then with as many as it regains") {
+    Persistent::Server server;
     Persistent policy(defaults, 1);
+    policy.join(server);
     const Failure reset = failure(Kind::reset, Stage::established);
     TimePoint now = start;
     const auto at_once = [&] {
@@ -204,16 +209,50 @@ TEST_CASE("A peer that fails at once is met with as many attempts as the budget 
     CHECK(at_once() == defaults.budget);
 }
 
+TEST_CASE("Where a server ends many connections together, those behind them come back one after another") {
+    for (Kind kind : {Kind::reset, Kind::ended, Kind::unresponsive}) {
+        CAPTURE(static_cast<int>(kind));
+        Persistent::Server server;
+        std::list<Persistent> policies;
+        std::vector<TimePoint> at;
+        for (unsigned i = 0; i < 20; ++i) policies.emplace_back(defaults, i).join(server);
+        for (Persistent& policy : policies) {  // all within a moment
+            CHECK(letter(policy.decide(failure(kind, Stage::established), online, start)) == 'N');
+            TimePoint now = start;
+            while (!policy.admitted(now)) now = server.next(now);
+            at.push_back(now);
+        }
+        // The first few are not held up, and nobody is where it is the path that is to blame.
+        for (std::size_t i = 0; i < 5; ++i) CHECK(at[i] == start);
+        CHECK(at[19] == (kind == Kind::unresponsive ? start : start + Persistent::Server::pace * 15));
+    }
+    // Now and then is not together.
+    Persistent::Server server;
+    Persistent policy(defaults, 1);
+    policy.join(server);
+    for (int i = 0; i < 20; ++i) {
+        const TimePoint now = start + ms(150) * i;
+        CHECK(letter(policy.decide(failure(Kind::reset, Stage::established), online, now)) == 'N');
+        CHECK(policy.admitted(now));
+        policy.connected(now);
+        CHECK(policy.admitted(now));
+    }
+}
+
 TEST_CASE("Attempts that wait out their pauses are counted too") {
     Persistent::Options options;
     options.budget = 5;
+    Persistent::Server server;
     Persistent policy(options, 1);
+    policy.join(server);
     for (int i = 0; i < 5; ++i) pause(policy, start);
     CHECK(pause(policy, start) >= options.budget_refill);
 }
 
 TEST_CASE("No attempt is burned while there is no network") {
+    Persistent::Server server;
     Persistent policy(defaults, 1);
+    policy.join(server);
     for (int i = 0; i < 10'000; ++i)
         for (Kind kind : {Kind::no_route, Kind::name_service, Kind::name_unknown})
             REQUIRE(policy.decide(failure(kind, Stage::connecting), offline, start) == Action::wait_for_network());
@@ -273,19 +312,147 @@ TEST_CASE("A network that is back is tried soon, not by all at the same moment, 
     CHECK(longest > ms(48));
 }
 
+TEST_CASE("While the network settles, attempts follow each other closely and cost nothing") {
+    Persistent::Server server;
+    Persistent policy(defaults, 1);
+    policy.join(server);
+    for (int i = 0; i < 10; ++i) pause(policy, start);
+    policy.network_changed(start);
+    for (int i = 0; i < 1000; ++i)
+        for (Kind kind : {Kind::no_route, Kind::unreachable, Kind::address_unavailable, Kind::timed_out}) {
+            const Duration d = policy.decide(failure(kind, Stage::connecting), online, start + (defaults.settling - ms(1))).delay;
+            REQUIRE(d >= defaults.overlap / 5);
+            REQUIRE(d <= defaults.overlap);
+        }
+    CHECK(policy.patience(start + seconds(1)) == defaults.overlap);
+    // What lies with the server is not excused, nor is what comes later.
+    Duration longest;
+    for (int i = 0; i < 10; ++i) longest = std::max(longest, pause(policy, start));
+    CHECK(longest > defaults.overlap * 4);
+    longest = Duration();
+    for (int i = 0; i < 10; ++i)
+        longest = std::max(longest, policy.decide(failure(Kind::unreachable, Stage::connecting), online, start + defaults.settling).delay);
+    CHECK(longest > defaults.overlap * 4);
+}
+
+TEST_CASE("The pipes to one server share a budget, which leaving and coming again does not fill") {
+    Persistent::Options options;
+    options.budget = 3;
+    Persistent::Server server;
+    const auto at_once = [](Persistent& policy) {
+        int n = 0;
+        while (policy.decide(failure(Kind::reset, Stage::established), online, start).delay == Duration()) ++n;
+        return n;
+    };
+    Persistent first(options, 1);
+    first.join(server);
+    {
+        Persistent second(options, 2);
+        second.join(server);
+        CHECK(at_once(first) == 6);
+        CHECK(at_once(second) == 0);
+    }
+    CHECK(at_once(first) == 0);
+    for (int i = 0; i < 5; ++i) {
+        first.leave();
+        first.join(server);
+        CHECK(at_once(first) == 0);
+    }
+    // What one who left has spent is not for the others to make good.
+    TimePoint now = start + options.budget_refill * 3;
+    CHECK(first.decide(failure(Kind::reset, Stage::established), online, now).delay == Duration());
+}
+
+TEST_CASE("When a server is down one tries for all, and when it answers they come one by one") {
+    using Server = Persistent::Server;
+    Server server;
+    Persistent one(defaults, 1), other(defaults, 2), third(defaults, 3);
+    for (Persistent* p : {&one, &other, &third}) p->join(server);
+    for (int i = 1; i < Server::failures_max; ++i) pause(i % 2 == 0 ? one : other, start);
+    REQUIRE_FALSE(server.down());
+    REQUIRE(other.admitted(start));
+    pause(one, start);
+    REQUIRE(server.down());
+    CHECK(one.admitted(start));
+    CHECK_FALSE(other.admitted(start + seconds(1000)));
+    CHECK(server.next(start) == TimePoint::never());
+
+    SECTION("the one that tries goes on to another server, or waits for the network") {
+        if (GENERATE(true, false))
+            one.leave();
+        else
+            one.decide(failure(Kind::no_route, Stage::connecting), offline, start);
+        CHECK(server.next(start) <= start);
+        CHECK(other.admitted(start));
+        CHECK_FALSE(third.admitted(start));
+    }
+    SECTION("the server answers") {
+        if (GENERATE(true, false))
+            one.connected(start);
+        else
+            one.decide(failure(Kind::session_unknown, Stage::resuming), online, start);
+        CHECK_FALSE(server.down());
+        TimePoint now = start;
+        for (int i = 0; i < 100; ++i) {
+            CHECK(server.next(now) <= now);
+            REQUIRE((i % 2 == 0 ? other : third).admitted(now));
+            REQUIRE_FALSE(one.admitted(now));
+            REQUIRE(server.next(now) == now + Server::pace);
+            now = now + Server::pace;
+        }
+        now = now + seconds(2);  // the crowd is in
+        for (int i = 0; i < 100; ++i) REQUIRE(other.admitted(now));
+    }
+    SECTION("what lies with the network does not count") {
+        Server another;
+        one.join(another);
+        for (int i = 0; i < 100; ++i)
+            for (Kind kind : {Kind::no_route, Kind::unreachable, Kind::timed_out, Kind::address_unavailable, Kind::name_service})
+                one.decide(failure(kind, Stage::connecting), online, start);
+        CHECK_FALSE(another.down());
+        one.leave();
+    }
+}
+
+TEST_CASE("A server that asks to be left alone is, by all") {
+    Persistent::Server server;
+    Persistent one(defaults, 1), other(defaults, 2);
+    one.join(server);
+    other.join(server);
+    Failure busy = failure(Kind::overloaded, Stage::handshaking);
+    busy.retry_after_ms = 60'000;
+    const Duration d = one.decide(busy, online, start).delay;
+    CHECK(d >= seconds(60));
+    CHECK(d <= seconds(90));
+    CHECK_FALSE(other.admitted(start + (seconds(60) - ms(1))));
+    CHECK_FALSE(one.admitted(start + (seconds(60) - ms(1))));
+    CHECK(server.next(start) == start + seconds(60));
+    CHECK(other.admitted(start + seconds(60)));
+    CHECK_FALSE(one.admitted(start + seconds(60)));
+    CHECK(one.admitted(start + seconds(60) + Persistent::Server::pace));
+    // It may not ask for longer than two minutes.
+    busy.retry_after_ms = UINT32_MAX;
+    CHECK(one.decide(busy, online, start).delay <= seconds(180));
+    CHECK(other.admitted(start + seconds(120)));
+}
+
 TEST_CASE("Options at their ends break nothing") {
     Persistent::Options options;
     SECTION("nothing at all") {
-        options = {Duration(), Duration(), Duration(), Duration(), 0, Duration(), Duration(), Duration()};
+        options = {Duration(), Duration(), Duration(), Duration(), 0, Duration(), Duration(), Duration(), Duration()};
+        Persistent::Server server;
         Persistent policy(options, 1);
+        policy.join(server);
         CHECK(pause(policy, start) == Duration());
         CHECK(policy.patience(start + seconds(1)) == Duration());
         CHECK(policy.network_regained(start) == Duration());
     }
     SECTION("for ever") {
         const Duration ever = Duration::unlimited();
-        options = {ever, ever, ever, ever, 1, ever, ever, ever};
+        options = {ever, ever, ever, ever, 1, ever, ever, ever, ever};
+        Persistent::Server server;
         Persistent policy(options, 1);
+        policy.join(server);
         CHECK(pause(policy, start) == ever);
         CHECK(pause(policy, start) == ever);
         CHECK(policy.patience(start) == ever);

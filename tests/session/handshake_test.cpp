@@ -227,10 +227,57 @@ TEST_CASE("every refusal reaches the client as its error") {
             REQUIRE(error_of(feed(client, said)) == errc);
         }
     }
-    for (const char* unknown : {"06000001 00", "06000001 06", "06000001 ff"}) {
+    for (const char* unknown : {"06000001 00", "06000001 06", "06000001 07", "06000001 08", "06000001 ff"}) {
         ClientHandshake client = asking_resume();
         take(client);
         REQUIRE(error_of(feed(client, from_hex(unknown))) == Errc::malformed);
+    }
+}
+
+TEST_CASE("a server that pushes back says for how long, or whereto") {
+    const auto said = [](const PushBack& ask) {
+        ServerHandshake server;
+        REQUIRE(feed(server, from_hex(resume)));
+        server.push_back(ask);
+        return take(server);
+    };
+    const Buffer later = said({90'000, {}, 0});
+    REQUIRE(to_hex(later) == hex("06000018 06 00 0000 00015f90 00000000000000000000000000000000"));
+    const Buffer v4 = said({{}, rejoin::IpAddress::v4(192, 0, 2, 1), 4000});
+    REQUIRE(to_hex(v4) == hex("06000018 07 00 0fa0 00000000 00000000000000000000ffffc0000201"));
+    const Buffer v6 = said({{}, *rejoin::IpAddress::parse("2001:db8::1"), 1});
+    REQUIRE(to_hex(v6) == hex("06000018 07 00 0001 00000000 20010db8000000000000000000000001"));
+    REQUIRE(to_hex(said({UINT32_MAX, {}, 0})).substr(16, 8) == "ffffffff");
+
+    for (ClientHandshake client : {asking_new(), asking_resume()}) {
+        take(client);
+        ClientHandshake other = client, third = client;
+        REQUIRE(error_of(feed(client, later)) == Errc::overloaded);
+        REQUIRE(client.push_back().retry_after_ms == 90'000);
+        REQUIRE(error_of(feed(other, v4)) == Errc::redirected);
+        REQUIRE(other.push_back().ip == rejoin::IpAddress::v4(192, 0, 2, 1));
+        REQUIRE(other.push_back().port == 4000);
+        REQUIRE(error_of(feed(third, v6)) == Errc::redirected);
+        REQUIRE(third.push_back().ip == *rejoin::IpAddress::parse("2001:db8::1"));
+    }
+    for (const char* wrong : {
+             "06000018 05 00 0000 00000000 00000000000000000000000000000000",  // a code that says nothing more
+             "06000018 08 00 0000 00000000 00000000000000000000000000000000",  // no code
+             "06000018 06 01 0000 00000001 00000000000000000000000000000000",  // what has no meaning is zero
+             "06000018 06 00 0001 00000001 00000000000000000000000000000000",  //
+             "06000018 06 00 0000 00000001 00000000000000000000000000000001",  //
+             "06000018 07 00 0fa0 00000001 20010db8000000000000000000000001",  //
+             "06000018 07 00 0000 00000000 20010db8000000000000000000000001",  // no port
+             "06000018 07 00 0fa0 00000000 00000000000000000000000000000000",  // nowhere
+             "06000018 07 00 0fa0 00000000 00000000000000000000ffff00000000",  //
+             "06000018 07 00 0fa0 00000000 fe800000000000000000000000000001",  // on which link?
+             "06000017 06 00 0000 00000001 000000000000000000000000000000",    // too short, too long
+             "06000019 06 00 0000 00000001 0000000000000000000000000000000000",
+         }) {
+        INFO(wrong);
+        ClientHandshake client = asking_resume();
+        take(client);
+        REQUIRE(error_of(feed(client, from_hex(wrong))) == Errc::malformed);
     }
 }
 

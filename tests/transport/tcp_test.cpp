@@ -213,7 +213,7 @@ TEST_CASE("What cannot be opened is refused at once") {
     const Endpoint to = server.listener.local_endpoint();
     const auto open = [&](const Endpoint& where, const IpAddress& from) {
         Client client(loop);
-        return client.connection->open(where, from).error();
+        return client.connection->open(where, rejoin::Way{from}).error();
     };
     CHECK(open({}, {}) == Errc::invalid_argument);
     CHECK(open({"a.name", 80}, {}) == Errc::invalid_argument);
@@ -226,7 +226,7 @@ TEST_CASE("A connection can leave from a given address") {
     Loop loop;
     Server server;
     Client client(loop);
-    REQUIRE(client.connection->open(server.listener.local_endpoint(), *IpAddress::parse("127.0.0.9")));
+    REQUIRE(client.connection->open(server.listener.local_endpoint(), rejoin::Way{*IpAddress::parse("127.0.0.9")}));
     server.accept(loop);
     CHECK(client.hears("open "));
     CHECK(server.peer.peer_endpoint().ip() == *IpAddress::parse("127.0.0.9"));

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <cstdlib>
+#include <cstring>
 #include <rejoin/core/error.hpp>
 #include <rejoin/core/text.hpp>
 #include <utility>
@@ -48,6 +49,21 @@ struct IpAddress {
 
     friend bool operator==(const IpAddress&, const IpAddress&) = default;
 };
+
+/// An IPv4 address that comes mapped into IPv6 (::ffff:192.0.2.1) as the IPv4 address it is; any other as it is.
+inline IpAddress unmapped(const IpAddress& ip) {
+    static constexpr std::uint8_t prefix[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+    if (ip.family != Family::v6 || std::memcmp(ip.bytes, prefix, sizeof prefix) != 0) return ip;
+    return IpAddress::v4(ip.bytes[12], ip.bytes[13], ip.bytes[14], ip.bytes[15]);
+}
+
+/// An IPv4 address mapped into IPv6 (RFC 4291 §2.5.5.2); any other as it is.
+inline IpAddress mapped(const IpAddress& ip) {
+    if (ip.family != Family::v4) return ip;
+    IpAddress v6 = {{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff}, 0, Family::v6};
+    std::memcpy(v6.bytes + 12, ip.bytes, 4);
+    return v6;
+}
 
 /// As people write it: dotted, or RFC 5952 (lower case, the longest run of zeros left out), with `%scope` where there is one.
 [[gnu::cold]] inline Text<63> to_text(const IpAddress& ip) {

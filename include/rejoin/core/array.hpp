@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <new>
 #include <rejoin/core/error.hpp>
+#include <type_traits>
 #include <utility>
 
 namespace rejoin::inline v0_1 {
@@ -60,6 +61,24 @@ public:
         return true;
     }
 
+    /// Adds `n` elements at the end, of any value, for the caller to write; null when memory is out, or for none in an empty array.
+    T* extend(std::size_t n) requires std::is_trivially_copyable_v<T> {
+        const std::size_t need = size_ + n, twice = std::size_t{capacity_} * 2;
+        if (need > capacity_ && !reserve(need > twice ? need : twice)) return nullptr;
+        size_ = static_cast<std::uint32_t>(need);
+        return data_ + need - n;
+    }
+    /// Adds copies of `n` elements at the end; false, and unchanged, when memory is out.
+    bool append(const T* from, std::size_t n) requires std::is_trivially_copyable_v<T> {
+        if (n == 0) return true;
+        T* const to = extend(n);
+        if (to != nullptr) __builtin_memcpy(to, from, n * sizeof(T));
+        return to != nullptr;
+    }
+    /// Removes the last elements, so that `n` are left, of which there are at least as many.
+    void truncate(std::size_t n) {
+        while (size_ > n) pop();
+    }
     void pop() { data_[--size_].~T(); }
 
     /// Removes element `i`, keeping the order of the rest.
@@ -69,9 +88,7 @@ public:
     }
 
     /// Removes every element and keeps the memory.
-    void clear() {
-        while (size_ > 0) pop();
-    }
+    void clear() { truncate(0); }
 
     /// Removes every element and gives the memory back.
     void reset() {

@@ -30,6 +30,8 @@ enum class Errc : std::int32_t {
     unresponsive,      ///< nothing was heard for too long, although bytes were on their way
     address_lost,      ///< the local address or interface that the connection used is gone
     end_of_stream,     ///< the connection ended where it should have gone on
+    overloaded,        ///< the server asks to come back later
+    redirected,        ///< the server sends its clients to another one
 };
 
 /// An error: a code and whose code it is. 8 bytes, trivially copyable. No error is `Error{}`, which is false.

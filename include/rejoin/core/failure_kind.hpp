@@ -25,6 +25,8 @@ enum class FailureKind : std::uint8_t {
     protocol,             ///< the peer speaks something else, or cannot prove who it is
     session_unknown,      ///< the peer does not know the session: it was restarted, or the session expired there
     session_refused,      ///< the peer has no room for another session
+    overloaded,           ///< the server asks to come back later: `Failure::retry_after_ms` says when
+    redirected,           ///< the server sends its clients to another one
     session_expired,      ///< the session was without a connection for longer than it may be
     session_aborted,      ///< the peer gave the session up
     fenced,               ///< a newer connection of the same session took over

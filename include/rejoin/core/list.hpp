@@ -43,6 +43,8 @@ public:
 
     bool empty() const { return head_.next_ == &head_; }
     ListNode* front() { return empty() ? nullptr : head_.next_; }
+    /// The one behind `node`, which is in this list; null for the last.
+    ListNode* next(ListNode& node) { return node.next_ == &head_ ? nullptr : node.next_; }
     /// Adds at the end; a node that stands in a list already stays where it is.
     void push(ListNode& node) {
         if (!node.linked()) node.link_before(head_);

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdlib>
+#include <rejoin/core/array.hpp>
 #include <rejoin/core/bytes.hpp>
 #include <utility>
 
@@ -37,6 +38,8 @@ public:
         return capacity;
     }
 
+    /// Room for `n` bytes more; false, and unchanged, when memory is out.
+    bool reserve(std::size_t n) { return n <= capacity_ - size_ || grow(size_ + n); }
     /// Copies `bytes` to the end; false, and unchanged, when memory is out.
     bool append(Bytes bytes) {
         if (head_ + size_ + bytes.size() > capacity_) return append_in_two(bytes);
@@ -60,6 +63,12 @@ public:
         return {data_ + from, n < limit ? n : limit};
     }
 
+    /// Adds a copy of it all to `to`; false when memory is out.
+    bool copy_to(Array<std::byte>& to) const {
+        const Bytes first = peek(0, size_), rest = peek(first.size(), size_);
+        return to.append(first.data(), first.size()) && to.append(rest.data(), rest.size());
+    }
+
     /// Gives the memory back, with whatever was in it.
     void release() {
         std::free(std::exchange(data_, nullptr));
@@ -68,7 +77,7 @@ public:
 
 private:
     bool append_in_two(Bytes bytes) {
-        if (bytes.size() > capacity_ - size_ && !grow(size_ + bytes.size())) return false;
+        if (!reserve(bytes.size())) return false;
         const std::size_t tail = (head_ + size_) & (capacity_ - 1);
         const std::size_t first = bytes.size() < capacity_ - tail ? bytes.size() : capacity_ - tail;
         copy(data_ + tail, bytes.first(first));

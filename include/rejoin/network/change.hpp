@@ -13,7 +13,8 @@ struct NetworkChange {
         interface_down,  ///< switched off; its carrier is then not reported apart
         carrier_down,    ///< still switched on, but its link is gone
         address_removed,
-        address_unusable,  ///< another host has it, or it is being checked again
+        address_unusable,    ///< another host has it, or it is being checked again
+        address_deprecated,  ///< its preferred lifetime is over: connections that use it go on, and do well to move
         interface_added,
         interface_up,    ///< switched on; `carrier_up` follows when packets can pass
         carrier_up,      ///< packets can pass from now on
@@ -63,7 +64,7 @@ struct NetworkChange {
     /// carrier, or its packets go to the internet and took a route that was lost, moved away or got another gateway or another external
     /// address. A sleep hits everything but loopback. A peer in a prefix of the connection's own interface is reached without a route.
     /// Changes for the better hit nothing. Only during the call that delivers the change.
-    bool affects(const IpAddress& local, const IpAddress& peer) const {
+    [[gnu::cold]] bool affects(const IpAddress& local, const IpAddress& peer) const {
         if (before == nullptr || after == nullptr) return false;
         const IpAddress ip = unmapped(local);
         const std::uint32_t over = before->interface_of(ip);
@@ -75,6 +76,7 @@ struct NetworkChange {
                 return over == interface_index;
             case Kind::address_removed:
             case Kind::address_unusable:
+            case Kind::address_deprecated:
                 return same_address(ip, address);
             case Kind::route_changed:
             case Kind::route_removed:
@@ -181,6 +183,8 @@ template <class Report>
             report_address(Kind::address_removed, was, before, was.usable());
         else if (was.usable() && !is->usable())
             report_address(Kind::address_unusable, was, before, true);
+        else if (was.usable() && !was.deprecated && is->deprecated)
+            report_address(Kind::address_deprecated, was, before, false);
     }
     at = 0;
     for (const Interface& is : after.interfaces) {
@@ -247,6 +251,8 @@ template <class Report>
             return address_text(" was removed from ").append(".");
         case Kind::address_unusable:
             return address_text(" cannot be used any more on ").append(".");
+        case Kind::address_deprecated:
+            return address_text(" is not meant for new connections any more on ").append(".");
         case Kind::interface_added:
             return interface_text(" appeared.");
         case Kind::interface_up:

@@ -267,12 +267,12 @@ static_assert([] {
            nla_type_mask == static_cast<std::uint16_t>(NLA_TYPE_MASK) && ifla_ifname == IFLA_IFNAME && ifa_address == IFA_ADDRESS &&
            ifa_local == IFA_LOCAL && ifa_flags == IFA_FLAGS && rta_dst == RTA_DST && rta_src == RTA_SRC && rta_mark == RTA_MARK &&
            rta_oif == RTA_OIF && rta_gateway == RTA_GATEWAY && rta_prefsrc == RTA_PREFSRC && rta_via == RTA_VIA && iff_up == IFF_UP &&
-           iff_loopback == IFF_LOOPBACK && ifa_f_optimistic == IFA_F_OPTIMISTIC && ifa_f_dadfailed == IFA_F_DADFAILED &&
-           ifa_f_deprecated == IFA_F_DEPRECATED && ifa_f_temporary == IFA_F_TEMPORARY && iff_running == IFF_RUNNING &&
-           ifa_f_tentative == IFA_F_TENTATIVE && rtnh_f_dead == RTNH_F_DEAD && rtnh_f_linkdown == RTNH_F_LINKDOWN &&
-           af_unspec == AF_UNSPEC && af_inet == AF_INET && af_inet6 == AF_INET6 && rtn_unicast == RTN_UNICAST && rtn_local == RTN_LOCAL &&
-           nlmsghdr_size == sizeof(nlmsghdr) && rtattr_size == sizeof(rtattr) && ifinfomsg_size == sizeof(ifinfomsg) &&
-           ifaddrmsg_size == sizeof(ifaddrmsg) && rtmsg_size == sizeof(rtmsg);
+           iff_loopback == IFF_LOOPBACK && iff_pointopoint == IFF_POINTOPOINT && ifa_f_optimistic == IFA_F_OPTIMISTIC &&
+           ifa_f_dadfailed == IFA_F_DADFAILED && ifa_f_deprecated == IFA_F_DEPRECATED && ifa_f_temporary == IFA_F_TEMPORARY &&
+           iff_running == IFF_RUNNING && ifa_f_tentative == IFA_F_TENTATIVE && rtnh_f_dead == RTNH_F_DEAD &&
+           rtnh_f_linkdown == RTNH_F_LINKDOWN && af_unspec == AF_UNSPEC && af_inet == AF_INET && af_inet6 == AF_INET6 &&
+           rtn_unicast == RTN_UNICAST && rtn_local == RTN_LOCAL && nlmsghdr_size == sizeof(nlmsghdr) && rtattr_size == sizeof(rtattr) &&
+           ifinfomsg_size == sizeof(ifinfomsg) && ifaddrmsg_size == sizeof(ifaddrmsg) && rtmsg_size == sizeof(rtmsg);
 }());
 
 }  // namespace rejoin::inline v0_1

@@ -22,7 +22,8 @@ inline constexpr std::uint16_t nlm_f_request = 0x1, nlm_f_dump_intr = 0x10, nlm_
 inline constexpr std::uint16_t nla_type_mask = 0x3fff, ifla_ifname = 3, ifa_address = 1, ifa_local = 2, ifa_flags = 8, rta_dst = 1,
                                rta_src = 2, rta_oif = 4, rta_gateway = 5, rta_prefsrc = 7, rta_mark = 16, rta_via = 18;
 // ifi_flags
-inline constexpr std::uint32_t iff_up = 0x1, iff_loopback = 0x8, iff_running = 0x40, iff_lower_up = 0x10000, iff_dormant = 0x20000;
+inline constexpr std::uint32_t iff_up = 0x1, iff_loopback = 0x8, iff_pointopoint = 0x10, iff_running = 0x40, iff_lower_up = 0x10000,
+                               iff_dormant = 0x20000;
 // ifa_flags
 inline constexpr std::uint32_t ifa_f_temporary = 0x01, ifa_f_optimistic = 0x04, ifa_f_dadfailed = 0x08, ifa_f_deprecated = 0x20,
                                ifa_f_tentative = 0x40;
@@ -92,6 +93,7 @@ inline bool decode_link(Bytes body, std::endian order, Interface& to) {
     // keys.
     to.carrier = (flags & (iff_running | iff_lower_up | iff_dormant)) == (iff_running | iff_lower_up);
     to.loopback = (flags & iff_loopback) != 0;
+    to.point_to_point = (flags & iff_pointopoint) != 0;
     return for_each_attribute(body.subspan(ifinfomsg_size), order, [&](std::uint16_t type, Bytes payload) {
         if (type != ifla_ifname) return true;
         std::size_t size = 0;

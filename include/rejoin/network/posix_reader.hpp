@@ -48,6 +48,7 @@ private:
             i.up = (at->ifa_flags & IFF_UP) != 0;
             i.carrier = (at->ifa_flags & IFF_RUNNING) != 0;
             i.loopback = (at->ifa_flags & IFF_LOOPBACK) != 0;
+            i.point_to_point = (at->ifa_flags & IFF_POINTOPOINT) != 0;
 #if defined(__APPLE__)
             i.noise = noise_interface(name);
 #endif

@@ -59,6 +59,7 @@ inline bool put_name(ifreq& request, TextView name) {
                     i.up = (flags & IFF_UP) != 0;
                     i.carrier = (flags & IFF_RUNNING) != 0;
                     i.loopback = (flags & IFF_LOOPBACK) != 0;
+                    i.point_to_point = (flags & IFF_POINTOPOINT) != 0;
                     stored = to.put(i) && stored;
                 }
             }

@@ -184,6 +184,7 @@ inline bool decode_message(const RouteDialect& dialect, const RouteMessageLayout
             update.kind = Kind::interface_is;
             interface_.up = (flags & iff_up) != 0;
             interface_.loopback = (flags & iff_loopback) != 0;
+            interface_.point_to_point = (flags & iff_pointopoint) != 0;
             interface_.carrier = carrier(dialect, layout, message, order, flags);
             if (!decode_link_address(dialect, addresses.at[rtax_ifp], order, interface_)) return false;
             wanted = interface_.index != 0;

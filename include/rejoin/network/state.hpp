@@ -16,6 +16,7 @@ struct Interface {
     bool up = false;          ///< switched on by whoever runs the host
     bool carrier = false;     ///< its link is there: the cable, the radio, the other end
     bool loopback = false;
+    bool point_to_point = false;  ///< a tunnel, a modem: what the system leads there is meant to go nowhere else
     bool noise = false;  ///< made by the system for its own ends (macOS: awdl, llw, anpi, utun …): it comes and goes without meaning
 
     /// Whether packets can pass.
@@ -140,13 +141,6 @@ private:
         return a.interface_index == b.interface_index && a.prefix_length == b.prefix_length && a.ip == b.ip;
     }
 };
-
-/// An IPv4 address that comes mapped into IPv6 (::ffff:192.0.2.1) as the IPv4 address it is; any other as it is.
-inline IpAddress unmapped(const IpAddress& ip) {
-    static constexpr std::uint8_t prefix[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
-    if (ip.family != Family::v6 || std::memcmp(ip.bytes, prefix, sizeof prefix) != 0) return ip;
-    return IpAddress::v4(ip.bytes[12], ip.bytes[13], ip.bytes[14], ip.bytes[15]);
-}
 
 /// Whether both are the same address. A link-local one without a scope is the same as one with any.
 inline bool same_address(IpAddress a, const IpAddress& b) {

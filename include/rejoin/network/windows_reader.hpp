@@ -51,6 +51,8 @@ private:
             i.up = adapter->OperStatus != IfOperStatusNotPresent;
             i.carrier = adapter->OperStatus == IfOperStatusUp || adapter->OperStatus == IfOperStatusUnknown;
             i.loopback = adapter->IfType == IF_TYPE_SOFTWARE_LOOPBACK;
+            i.point_to_point =
+                adapter->IfType == IF_TYPE_TUNNEL || adapter->IfType == IF_TYPE_PPP || adapter->IfType == IF_TYPE_PROP_VIRTUAL;
             stored = to.put(i) && stored;
             for (const auto* at = adapter->FirstUnicastAddress; at != nullptr; at = at->Next) {
                 InterfaceAddress address;

@@ -20,7 +20,7 @@ class Loop {
 public:
     Loop() = default;
     Loop(const Loop&) = delete;
-    ~Loop() {
+    [[gnu::cold]] ~Loop() {
         while (services_ != nullptr) {
             Service* last = services_;
             last->destroy(last->object);
@@ -60,7 +60,7 @@ public:
     void stop() { stopped_ = true; }
 
     /// Has `f` called on the loop's thread, in the next turn. From any thread. Calls that the loop did not come to are dropped with it.
-    Result<void> post(Function<void()> f) {
+    [[gnu::cold]] Result<void> post(Function<void()> f) {
         if (!f) return Errc::invalid_argument;
         Lock lock(mutex_);
         const bool first = posted_.empty();
@@ -70,7 +70,7 @@ public:
     }
 
     /// Calls `f` once, `d` from now. 0 when memory is out or `f` is empty.
-    TimerId after(Duration d, Function<void()> f) {
+    [[gnu::cold]] TimerId after(Duration d, Function<void()> f) {
         if (!f) return 0;
         std::uint32_t slot = free_shots_.empty() ? static_cast<std::uint32_t>(shots_.size()) : free_shots_.back();
         auto* shot = new (std::nothrow) OneShot(*this, ++generation_ << 32 | slot, std::move(f));
@@ -114,7 +114,7 @@ public:
     /// The one `S` of this loop, made as `S(loop)` when first asked for and destroyed with the loop, the last first. What many pipes
     /// share (the event source, the resolver) lives here. Ends the program when memory is out: there is nothing to go on with.
     template <class S>
-    S& service() {
+    [[gnu::cold]] S& service() {
         for (Service* s = services_; s != nullptr; s = s->next)
             if (s->key == &key<S>) return *static_cast<S*>(s->object);
         services_ = new Service{&key<S>, new S(*this), [](void* object) { delete static_cast<S*>(object); }, services_};

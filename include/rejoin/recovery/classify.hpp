@@ -33,6 +33,10 @@ constexpr FailureKind kind_of(Errc code) {
             return FailureKind::session_unknown;
         case Errc::session_limit:
             return FailureKind::session_refused;
+        case Errc::overloaded:
+            return FailureKind::overloaded;
+        case Errc::redirected:
+            return FailureKind::redirected;
         case Errc::session_aborted:
             return FailureKind::session_aborted;
         case Errc::session_fenced:

@@ -21,6 +21,8 @@ struct Failure {
     FailureKind kind = FailureKind::none;
     Stage stage = Stage::connecting;
     Error error;
+    /// Of `overloaded`: for how many milliseconds the server asks to be left alone, at least.
+    std::uint32_t retry_after_ms = 0;
 
     explicit operator bool() const { return kind != FailureKind::none; }
     friend bool operator==(const Failure&, const Failure&) = default;
@@ -53,6 +55,8 @@ inline Origin Failure::origin() const {
         peer,          // protocol
         peer,          // session_unknown
         peer,          // session_refused
+        peer,          // overloaded
+        peer,          // redirected
         path,          // session_expired
         peer,          // session_aborted
         peer,          // fenced
@@ -86,6 +90,8 @@ inline Origin Failure::origin() const {
         "Log in to the network if it asks for that; correct the address, the port, the key or the version.",  // protocol
         "Start a new session.",                                                                               // session_unknown
         "Try again later.",                                                                                   // session_refused
+        "Try again later.",                                                                                   // overloaded
+        "",                                                                                                   // redirected
         "Start a new session.",                                                                               // session_expired
         "Start a new session.",                                                                               // session_aborted
         "",                                                                                                   // fenced
@@ -119,6 +125,8 @@ inline Origin Failure::origin() const {
         "the other end is not the right one, or speaks another protocol",
         "the peer does not know the session: it was restarted, or the session expired there",
         "the peer has no room for another session",
+        "the server asks to come back later",
+        "the server sends its clients to another one",
         "the session was without a connection for too long",
         "the peer gave the session up",
         "a newer connection took over",

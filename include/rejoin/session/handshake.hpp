@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include <rejoin/core/address.hpp>
 #include <rejoin/session/frame.hpp>
 #include <rejoin/session/sha256.hpp>
 
@@ -42,12 +43,14 @@ inline constexpr std::size_t resumed_body_size = 4 + 8 + 16;              // win
 inline constexpr std::size_t resumed_size = resumed_body_size + 32;       // body, proof
 inline constexpr std::size_t confirm_body_size = 8 + 8;                   // received, going on from
 inline constexpr std::size_t confirm_size = confirm_body_size + 32;       // body, proof
+inline constexpr std::size_t refused_size = 1;                            // code
+inline constexpr std::size_t push_back_size = 1 + 1 + 2 + 4 + 16;         // code, zero, port, milliseconds, address (IPv4: mapped)
 inline constexpr std::uint32_t flag_pre_shared_key = 1;                   // in HELLO: both ends derive the key, WELCOME has none
 inline constexpr std::uint32_t window_min = 4096;
 inline constexpr std::uint32_t window_max = 1u << 30;
 
 /// Why a server says no, as it stands in REFUSED.
-enum class Refusal : std::uint8_t { version = 1, unknown = 2, limit = 3, proof = 4, fenced = 5 };
+enum class Refusal : std::uint8_t { version = 1, unknown = 2, limit = 3, proof = 4, fenced = 5, later = 6, elsewhere = 7 };
 
 constexpr Error error_of(Refusal refusal) {
     switch (refusal) {
@@ -61,9 +64,20 @@ constexpr Error error_of(Refusal refusal) {
             return Errc::proof_invalid;
         case Refusal::fenced:
             return Errc::session_fenced;
+        case Refusal::later:
+            return Errc::overloaded;
+        case Refusal::elsewhere:
+            return Errc::redirected;
     }
     return Errc::malformed;
 }
+
+/// What a server asks of a client that it pushes back: with `later`, to stay away for so long; with `elsewhere`, to go there.
+struct PushBack {
+    std::uint32_t retry_after_ms = 0;
+    IpAddress ip;
+    std::uint16_t port = 0;
+};
 
 /// What a handshake agreed on, for `Session::attach`.
 struct Agreement {
@@ -208,7 +222,7 @@ public:
         auto whole = read_message(bytes);
         if (!whole || !*whole) return whole;
         const std::byte* from = payload();
-        if (is(FrameType::refused, 1)) return error_of(static_cast<Refusal>(*from));
+        if (is(FrameType::refused, refused_size) || is(FrameType::refused, push_back_size)) return refused(from);
         if (!is(resuming_ ? FrameType::resumed : FrameType::welcome, resuming_ ? resumed_size : welcome_size)) return Errc::malformed;
         agreement_.window = detail::get_number<std::uint32_t>(from);
         if (!detail::window_allowed(agreement_.window)) return Errc::malformed;
@@ -243,14 +257,35 @@ public:
     const Identity& identity() const { return identity_; }
     /// For `Session::attach`, after `confirm`.
     const Agreement& agreement() const { return agreement_; }
+    /// What the server asks for, when `receive` has said `overloaded` or `redirected`.
+    const PushBack& push_back() const { return push_back_; }
 
 private:
+    [[gnu::cold]] Errc refused(const std::byte* from) {
+        const auto why = static_cast<Refusal>(from[0]);
+        const bool pushed_back = why == Refusal::later || why == Refusal::elsewhere;
+        if (pushed_back != is(FrameType::refused, push_back_size)) return Errc::malformed;
+        if (!pushed_back) return static_cast<Errc>(error_of(why).code());
+        const bool zero = from[1] == std::byte{0};
+        from += 2;
+        push_back_.port = detail::get_number<std::uint16_t>(from);
+        push_back_.retry_after_ms = detail::get_number<std::uint32_t>(from);
+        IpAddress ip;
+        ip.family = Family::v6;
+        std::memcpy(ip.bytes, from, sizeof ip.bytes);
+        push_back_.ip = unmapped(ip);
+        const bool nowhere = push_back_.port == 0 && ip.is_unspecified();
+        const bool somewhere = push_back_.port != 0 && !push_back_.ip.is_unspecified() && !push_back_.ip.is_link_local();
+        if (!zero || (why == Refusal::later ? !nowhere : !somewhere || push_back_.retry_after_ms != 0)) return Errc::malformed;
+        return static_cast<Errc>(error_of(why).code());
+    }
     Bytes answer() const { return {payload(), resuming_ ? resumed_body_size : welcome_body_size}; }
 
     const Digest* pre_shared_key_ = nullptr;
     bool resuming_ = false;
     Identity identity_;
     Agreement agreement_;
+    PushBack push_back_;
 };
 
 /// The server's side of one connection's joining.
@@ -327,7 +362,18 @@ public:
         answer(key, {body, resumed_body_size}, to);
     }
     /// Says no, in place of an answer of which nothing has been written yet.
-    void refuse(Refusal why) { *write_message(FrameType::refused, 1) = static_cast<std::byte>(why); }
+    void refuse(Refusal why) { *write_message(FrameType::refused, refused_size) = static_cast<std::byte>(why); }
+    /// The same, with what is asked for: `later` when `ask.ip` is of family none, else `elsewhere`; that address is neither link-local nor
+    /// unspecified, and its port not 0.
+    void push_back(const PushBack& ask) {
+        const bool later = ask.ip.family == Family::none;
+        std::byte* to = write_message(FrameType::refused, push_back_size);
+        *to++ = static_cast<std::byte>(later ? Refusal::later : Refusal::elsewhere);
+        *to++ = {};
+        to = detail::put_number(to, later ? std::uint16_t{0} : ask.port);
+        to = detail::put_number(to, later ? ask.retry_after_ms : 0u);
+        std::memcpy(to, mapped(ask.ip).bytes, 16);
+    }
 
     /// The session asked for by RESUME, or made for HELLO.
     const SessionId& id() const { return id_; }

@@ -53,9 +53,20 @@ public:
     void delivered(std::size_t n) { received_ += n; }
     std::size_t unacknowledged() const { return queue_.size(); }
 
-    /// What to write next, as a view that holds until the next call of anything.
-    Bytes front() const { return queue_.peek(0, queue_.size()); }
+    /// Whether the peer hears of an end.
+    static constexpr bool has_end = true;
+    /// The most pieces that `gather` gives.
+    static constexpr std::size_t pieces_max = 2;
+    /// Tells what to write next, in order, as views that hold until the next call of anything; returns how many pieces.
+    std::size_t gather(std::span<Bytes, pieces_max> pieces) const {
+        pieces[0] = queue_.peek(0, queue_.size());
+        if (pieces[0].size() == queue_.size()) return 1;
+        pieces[1] = queue_.peek(pieces[0].size(), queue_.size());
+        return 2;
+    }
     void wrote(std::size_t n) { queue_.drop(n); }
+    /// Adds a copy of what is queued to `to`; false when memory is out.
+    bool save(Array<std::byte>& to) const { return queue_.copy_to(to); }
     /// Starts over for a new connection: what was queued is dropped.
     void restart() { queue_.release(); }
 

@@ -49,7 +49,8 @@ struct Options {
     /// are kept of what comes while the application here has paused.
     std::size_t replay_limit = 1024 * 1024;
     /// How often a quiet connection is probed; the accepting side, which hears the other's probes, waits twice as long. Half of what a
-    /// hasty NAT allows an idle connection (15 s seen) leaves room for one lost probe.
+    /// hasty NAT allows an idle connection (15 s seen) leaves room for one lost probe. Where connections are found dead after a quiet time
+    /// twice in a row, it is halved, down to a second.
     Duration liveness_interval = Duration::seconds(5);
     /// A probe unanswered for this long, or for four round trips if that is longer, makes the path suspect: another is tried beside it.
     Duration suspect_after = Duration::seconds(1);
@@ -66,6 +67,8 @@ struct Options {
     }
 };
 
+struct State;
+
 /// One end of a session: a stream each way that goes on over one connection after another, without loss, repetition or reordering.
 /// Pure: bytes and times go in, bytes come out; it knows no socket and no clock. 64-bit offsets count the bytes of each direction from
 /// 0; the end of a stream (FIN) counts as one.
@@ -75,11 +78,12 @@ struct Options {
 class Session {
 public:
     static constexpr bool survives_connections = true;
+    static constexpr bool has_end = true;
     using Options = session::Options;
 
     Session() = default;
     Session(const Session&) = delete;
-    ~Session() {
+    [[gnu::cold]] ~Session() {
         drop_held();
         set_budget(nullptr);
     }
@@ -100,7 +104,7 @@ public:
     std::uint64_t next_epoch() { return ++last_asked_epoch_; }
     /// Charges the memory of the replay buffer, and of what is held, to `budget`, which outlives the session or is taken away again with
     /// null. Before the first `send`.
-    void set_budget(Budget* budget) {
+    [[gnu::cold]] void set_budget(Budget* budget) {
         if (budget_ != nullptr) budget_->credit(replay_.capacity() + (held_ == nullptr ? 0 : std::exchange(held_->charged, 0)));
         budget_ = budget;
     }
@@ -162,7 +166,7 @@ public:
     /// Whether nothing more should be read for now: the peer does not mind the window, or the budget is spent.
     bool full() const { return held() > options_->replay_limit || (held_ != nullptr && held_->over_budget); }
     /// Copies what waits into `to`, as far as it fits; it counts as delivered. `held_delivered` follows when it has been.
-    std::size_t take_held(MutableBytes to) {
+    [[gnu::cold]] std::size_t take_held(MutableBytes to) {
         std::size_t n = 0;
         if (to.size() > piece_) to = to.first(piece_);
         while (n < to.size() && held() > 0) {
@@ -174,7 +178,7 @@ public:
         received_ += n;
         return n;
     }
-    void held_delivered() {
+    [[gnu::cold]] void held_delivered() {
         if (held_ == nullptr || held() > 0) return;
         const bool fin = held_->fin;
         drop_held();
@@ -186,7 +190,7 @@ public:
     /// Goes on over a new connection, in place of the one before. `preface`: what the handshake still has to write. `malformed`, and
     /// nothing has changed, when the peer claims to have received what was never sent, to lack what it acknowledged, or to know of more
     /// than arrived here.
-    Result<void> attach(const Agreement& agreement, Bytes preface, Duration round_trip, TimePoint now) {
+    [[gnu::cold]] Result<void> attach(const Agreement& agreement, Bytes preface, Duration round_trip, TimePoint now) {
         if (agreement.send_from < acknowledged() || agreement.send_from > highest_sent_ || agreement.receive_from > received_ ||
             preface.size() > sizeof out_)
             return Errc::malformed;
@@ -196,22 +200,21 @@ public:
         skip_ = received_ - agreement.receive_from;
         acknowledgement_sent_ = agreement.receive_from;
         if (agreement.epoch > epoch_) epoch_ = agreement.epoch;
-        window_ = agreement.window;
-        const std::uint32_t quarter = static_cast<std::uint32_t>(window_ < options_->replay_limit ? window_ : options_->replay_limit) / 4;
-        acknowledge_every_ = quarter < acknowledge_every_max ? quarter : acknowledge_every_max;
+        set_window(agreement.window);
         copy(out_, preface);
         out_size_ = static_cast<std::uint8_t>(preface.size());
         out_written_ = 0;
         payload_out_ = payload_in_ = 0;
         header_size_ = 0;
-        pong_due_ = ping_due_ = ping_unanswered_ = goodbye_sent_ = false;
+        pong_due_ = ping_due_ = ping_unanswered_ = goodbye_sent_ = heard_ = false;
         attached_ = true;
+        acknowledged_before_ = static_cast<std::uint32_t>(acknowledged_);
         ++attachment_;
         heard_at_ = pinged_at_ = now;
         if (round_trip > Duration()) measure(round_trip);
         return {};
     }
-    void detach() {
+    [[gnu::cold]] void detach() {
         attached_ = false;
         ++attachment_;
         if (replay_.empty()) release_memory();  // for as long as it may take
@@ -247,7 +250,9 @@ public:
     /// use.
     template <class Deliver>
     Error receive(Bytes bytes, TimePoint now, Deliver&& deliver, bool& gone) {
+        if (ping_unanswered_ && quiet_long()) deaths_in_quiet_ = 0;
         heard_at_ = now;
+        heard_ = true;
         ping_unanswered_ = false;
         const std::uint32_t attachment = attachment_;
         while (!bytes.empty() && !goodbye_) {
@@ -308,6 +313,15 @@ public:
         return {};
     }
 
+    // ---- Moving to another process (session/state.hpp).
+
+    /// Copies everything that another process needs to go on into a new `State`, over the same connection or a new one; this end must then
+    /// do nothing more with either, unless the other process does not take it. `out_of_memory`.
+    Result<void> save(State& state) const;
+    /// Goes on where `state` ends, in a session that is new. `malformed` for what no session can be; `too_large` for more unacknowledged
+    /// bytes than the options here allow; `would_block` over the budget; `out_of_memory`.
+    Result<void> restore(const State& state, TimePoint now);
+
     // ---- Time.
 
     enum class Liveness : std::uint8_t { fine, suspect, dead };
@@ -362,6 +376,39 @@ public:
         pinged_at_ = unanswered_since_ = now;
     }
     bool probe_unanswered() const { return ping_unanswered_; }
+    /// How many probes were sent, over all connections.
+    std::uint32_t probes() const { return probes_; }
+
+    // ---- What is learnt of the path.
+
+    /// Whether what was sent on this connection waits for an acknowledgement.
+    bool waiting() const { return attached_ && sent_ > acknowledged(); }
+    /// Whether more than fits into a small packet was sent on this connection, and nothing of it has come through.
+    bool stuck() const {
+        return attached_ && static_cast<std::uint32_t>(acknowledged_) == acknowledged_before_ && sent_ - acknowledged_ > small_packet;
+    }
+    /// Whether nothing at all came from the peer since this connection joined.
+    bool barren() const { return attached_ && !heard_; }
+    /// The connection is dead. When that is seen by a probe after a quiet time, for the second time in a row, something on the way forgets
+    /// quiet connections: probes are sent twice as often from now on.
+    void found_dead() {
+        if (!ping_unanswered_ || !quiet_long() || ++deaths_in_quiet_ < 2) return;
+        deaths_in_quiet_ = 0;
+        if (liveness_interval() > liveness_min) ++halvings_;
+    }
+    /// Another network: what was learnt of the one before does not hold.
+    void unlearn() { halvings_ = deaths_in_quiet_ = 0; }
+    /// How often a quiet connection is probed at present.
+    [[gnu::noinline]] Duration liveness_interval() const {  // it is large, and asked for in many places
+        const Duration asked = asked_ms_ != 0 ? Duration::milliseconds(asked_ms_) : options_->liveness_interval;
+        if (halvings_ == 0 || asked < liveness_min) return asked;
+        return longer(asked / (std::int64_t{1} << halvings_), liveness_min);
+    }
+    /// Another interval than the options' from now on, 1 ms to 49 days.
+    void set_liveness_interval(Duration d) {
+        const std::int64_t ms = d.milliseconds();
+        asked_ms_ = static_cast<std::uint32_t>(ms < 1 ? 1 : ms > UINT32_MAX ? UINT32_MAX : ms);
+    }
 
     /// Whether no frame is half written, so that `abort_frame` may follow.
     bool at_frame_boundary() const { return attached_ && out_written_ == out_size_ && payload_out_ == 0; }
@@ -376,11 +423,20 @@ private:
     static constexpr Duration acknowledge_after = Duration::milliseconds(25);  // long enough to ride on an answer, short against any outage
     static constexpr Duration quiet = Duration::milliseconds(500);             // unanswered data is followed by a probe this soon
 
+    static constexpr std::uint64_t small_packet = 1000;
+    static constexpr Duration liveness_min = Duration::seconds(1);
+
+    bool quiet_long() const { return (unanswered_since_ - heard_at_) * 4 >= liveness_interval() * 3; }
     static Duration longer(Duration a, Duration b) { return a > b ? a : b; }
 
     Result<void> refuse(Errc why) {
         refused_ = true;
         return why;
+    }
+    void set_window(std::uint32_t window) {
+        window_ = window;
+        const std::uint32_t quarter = static_cast<std::uint32_t>(window_ < options_->replay_limit ? window_ : options_->replay_limit) / 4;
+        acknowledge_every_ = quarter < acknowledge_every_max ? quarter : acknowledge_every_max;
     }
     bool fin_due() const { return finishing_ && sent_ == end() && !fin_acknowledged_; }
     // How far this connection has come in the peer's stream; more may have arrived over an older one. An acknowledgement says no more, as
@@ -389,17 +445,18 @@ private:
 
     // An empty replay buffer gives its memory back when the peer has been quiet for a moment: not between two messages.
     TimePoint release_at() const { return replay_.empty() && replay_.capacity() > 0 ? heard_at_ + quiet : TimePoint::never(); }
-    void release_memory() {
+    [[gnu::cold]] void release_memory() {
         if (budget_ != nullptr) budget_->credit(replay_.capacity());
         replay_.release();
     }
 
-    TimePoint ping_at() const {
-        const bool waiting = sent_ > acknowledged() && options_->liveness_interval > quiet;
-        if (accepted_) return heard_at_ + (waiting ? quiet : options_->liveness_interval * 2);
-        const TimePoint regular = pinged_at_ + options_->liveness_interval;
+    [[gnu::noinline]] TimePoint ping_at() const {
+        const Duration interval = liveness_interval();
+        const bool unanswered = sent_ > acknowledged() && interval > quiet;
+        if (accepted_) return heard_at_ + (unanswered ? quiet : interval * 2);
+        const TimePoint regular = pinged_at_ + interval;
         const TimePoint soon = (heard_at_ > pinged_at_ ? heard_at_ : pinged_at_) + quiet;
-        return waiting && soon < regular ? soon : regular;
+        return unanswered && soon < regular ? soon : regular;
     }
 
     // Puts into `out_` every small frame that is due, and the header of the next data.
@@ -414,7 +471,7 @@ private:
         }
         acknowledge_due_ = false;
         if (pong_due_) add(FrameType::pong, pong_);
-        if (ping_due_) add(FrameType::ping, static_cast<std::uint64_t>(pinged_at_.nanoseconds()));
+        if (ping_due_) ++probes_, add(FrameType::ping, static_cast<std::uint64_t>(pinged_at_.nanoseconds()));
         pong_due_ = ping_due_ = false;
         if (unsent > 0) {
             payload_out_ = unsent < frame_payload_max ? static_cast<std::uint32_t>(unsent) : frame_payload_max;
@@ -488,14 +545,14 @@ private:
         bool fin = false;
         bool over_budget = false;
     };
-    bool keep(Bytes part) {
+    [[gnu::cold]] bool keep(Bytes part) {
         if (held_ == nullptr && (held_ = new (std::nothrow) Held) == nullptr) return false;
         const std::size_t growth = held_->bytes.capacity_for(held() + part.size()) - held_->bytes.capacity();
         held_->over_budget = budget_ != nullptr && !budget_->charge(growth);
         if (budget_ != nullptr && !held_->over_budget) held_->charged += growth;
         return held_->bytes.append(part);
     }
-    void drop_held() {
+    [[gnu::cold]] void drop_held() {
         if (held_ == nullptr) return;
         if (budget_ != nullptr) budget_->credit(held_->charged);
         delete std::exchange(held_, nullptr);
@@ -536,15 +593,21 @@ private:
     TimePoint pinged_at_;
     TimePoint unanswered_since_;  // the first of the probes that nothing came after
     Duration round_trip_;
-    std::uint32_t payload_out_ = 0;  // of the data frame being written
-    std::uint32_t payload_in_ = 0;   // of the data frame being read
-    std::uint32_t attachment_ = 0;   // rises with every attach and detach
-    std::uint32_t window_ = 0;       // what the peer keeps for an application that takes nothing
+    std::uint32_t payload_out_ = 0;          // of the data frame being written
+    std::uint32_t payload_in_ = 0;           // of the data frame being read
+    std::uint32_t acknowledged_before_ = 0;  // when this connection joined; the lower half tells
+    std::uint32_t asked_ms_ = 0;             // the probes' interval, where it is not the options'
+    std::uint32_t probes_ = 0;
+    std::uint32_t attachment_ = 0;  // rises with every attach and detach
+    std::uint32_t window_ = 0;      // what the peer keeps for an application that takes nothing
     std::uint32_t piece_ = UINT32_MAX;
     std::uint32_t acknowledge_every_ = acknowledge_every_max;
     std::uint8_t out_size_ = 0;
     std::uint8_t out_written_ = 0;
     std::uint8_t header_size_ = 0;
+    std::uint8_t deaths_in_quiet_ = 0;  // in a row
+    std::uint8_t halvings_ = 0;         // of the probes' interval, as the path was seen not to allow more
+    bool heard_ = false;                // anything on this connection
     bool accepted_ = false;
     bool established_ = false;
     bool attached_ = false;

@@ -78,7 +78,7 @@ private:
 };
 
 /// HMAC-SHA-256 (RFC 2104) of the pieces in order.
-inline Digest hmac_sha256(Bytes key, std::span<const Bytes> pieces) {
+[[gnu::cold]] inline Digest hmac_sha256(Bytes key, std::span<const Bytes> pieces) {
     std::byte pad[64] = {};
     if (key.size() > sizeof pad) {
         Sha256 hash;

@@ -31,6 +31,7 @@ struct Limits {
 ///
 ///     half-made --attach--> attached <--> detached --keep_detached passed--> expired
 ///                                    ---> finished --finished_for passed---> expired
+///                                    ---> moved --moved_for passed---> forgotten
 ///
 /// Whoever comes when there are as many as there may be takes a place: a connection that of the oldest one shaking hands, a half-made
 /// session that of the oldest half-made one, and a session that is joined that of the one finished for longest, else of the one detached
@@ -38,13 +39,14 @@ struct Limits {
 /// peer's gives way. So nothing but a proven join can end a session, and of those only one without a connection.
 template <class Owner>
 class Table {
-    enum State : std::uint8_t { shaking, half_made_session, attached, detached, finished, nowhere };
+    enum State : std::uint8_t { shaking, half_made_session, attached, detached, finished, moved_away, nowhere };
 
     // What a peer has, or all have: in each state the oldest first.
     struct Group {
         List in[nowhere];
         std::size_t count[nowhere] = {};
         std::size_t sessions() const { return count[attached] + count[detached] + count[finished]; }
+        bool empty() const { return sessions() + count[shaking] + count[half_made_session] + count[moved_away] == 0; }
     };
     struct OfAll : ListNode {};
     struct OfPeer : ListNode {};
@@ -86,7 +88,7 @@ public:
     class Entry : Member {
     public:
         Identity identity;
-        Owner* owner = nullptr;  ///< null while half-made
+        Owner* owner = nullptr;  ///< null while half-made, and once moved
         Peer& peer() const { return *peer_; }
         std::uint64_t hash() const { return hash_of(identity.id); }
         bool is(const SessionId& id) const { return identity.id == id; }
@@ -101,12 +103,14 @@ public:
     Table(const Table&) = delete;
     /// The connections have gone before.
     ~Table() {
-        for (State state : {half_made_session, attached, detached, finished})
+        for (State state : {half_made_session, attached, detached, finished, moved_away})
             while (Entry* entry = oldest_entry(state)) erase(entry);
     }
 
     /// Several round trips and retransmissions of the slowest usual path.
     static constexpr Duration finished_for = Duration::seconds(10);
+    /// Whoever took it over is known to a client's address, or to whom it asks, by then.
+    static constexpr Duration moved_for = Duration::seconds(10);
 
     const Limits& limits() const { return limits_; }
     std::size_t peers() const { return peers_.size(); }
@@ -125,7 +129,7 @@ public:
         return all_.count[shaking] >= limits_.half_made ? oldest_handshake() : nullptr;
     }
     /// Counts one; false when memory is out: close it.
-    bool admit(Handshake& handshake, const IpAddress& ip, TimePoint now) {
+    [[gnu::cold]] bool admit(Handshake& handshake, const IpAddress& ip, TimePoint now) {
         handshake.peer_ = make_peer(network_of(ip));
         if (handshake.peer_ == nullptr) return false;
         handshake.table_ = this;
@@ -143,7 +147,7 @@ public:
     // ---- Sessions.
 
     /// Makes a half-made session; null when there could be no place for it, or memory is out. Its id is new.
-    Entry* create(const Identity& identity, Peer& peer, TimePoint now) {
+    [[gnu::cold]] Entry* create(const Identity& identity, Peer& peer, TimePoint now) {
         if ((full(peer) && idle<OfPeer>(peer) == nullptr) || (full() && idle<OfAll>(all_) == nullptr)) return nullptr;
         if (peer.count[half_made_session] >= limits_.half_made_per_peer)
             erase(static_cast<Entry*>(first<OfPeer>(peer.in[half_made_session])));
@@ -160,12 +164,19 @@ public:
         enter(*entry, &peer, half_made_session, now);
         return entry;
     }
+    /// The same for one that comes from `ip` by another way than a handshake.
+    [[gnu::cold]] Entry* create(const Identity& identity, const IpAddress& ip, TimePoint now) {
+        Peer* const peer = make_peer(network_of(ip));
+        Entry* const entry = peer == nullptr ? nullptr : create(identity, *peer, now);
+        if (peer != nullptr && entry == nullptr) forget_if_idle(peer);
+        return entry;
+    }
     Entry* find(const SessionId& id) const { return entries_.find(hash_of(id), id); }
-    /// The handshake is complete, for the first time or after a break: `owner` has a connection. A half-made one may take the place of
-    /// another: `evict(Entry&)` erases that one before it returns. False when there is none to give way.
+    /// The handshake is complete, for the first time or after a break, or the session has moved here: `owner` has it. One that is new here
+    /// may take the place of another: `evict(Entry&)` erases that one before it returns. False when there is none to give way.
     template <class Evict>
     bool attach(Entry& entry, Owner* owner, TimePoint now, Evict evict) {
-        if (entry.state == half_made_session) {
+        if (entry.state == half_made_session || entry.state == moved_away) {
             Peer& peer = *entry.peer_;
             while (full(peer) || full()) {
                 Entry* oldest = full(peer) ? idle<OfPeer>(peer) : idle<OfAll>(all_);
@@ -180,7 +191,15 @@ public:
     void detach(Entry& entry, TimePoint now) { move(entry, detached, now); }
     /// The session has ended, and is kept a little longer for a client that missed GOODBYE.
     void finish(Entry& entry, TimePoint now) { move(entry, finished, now); }
-    void erase(Entry* entry) {
+    /// The session has moved to another process. Its id is remembered for a while, so that a client that comes here meanwhile is not told
+    /// that nobody knows it; of as many as there may be sessions.
+    void depart(Entry& entry, TimePoint now) {
+        if (all_.count[moved_away] >= limits_.sessions) erase(oldest_entry(moved_away));
+        entry.owner = nullptr;
+        move(entry, moved_away, now);
+    }
+    bool moved(const Entry& entry) const { return entry.state == moved_away; }
+    [[gnu::cold]] void erase(Entry* entry) {
         entries_.erase(entry);
         leave(*entry, entry->peer_);
         delete entry;
@@ -188,17 +207,17 @@ public:
 
     /// A half-made, finished or detached session that has been so for longer than it may; null when there is none. The caller
     /// erases it, after telling its owner.
-    Entry* expired(TimePoint now, Duration keep_detached) {
-        for (State state : {half_made_session, finished, detached}) {
+    [[gnu::cold]] Entry* expired(TimePoint now, Duration keep_detached) {
+        for (State state : {half_made_session, finished, detached, moved_away}) {
             Entry* oldest = oldest_entry(state);
             if (oldest != nullptr && now - oldest->since >= kept(state, keep_detached)) return oldest;
         }
         return nullptr;
     }
     /// When `late` or `expired` will next have one.
-    TimePoint next_expiry(Duration keep_detached) {
+    [[gnu::cold]] TimePoint next_expiry(Duration keep_detached) {
         TimePoint next = TimePoint::never();
-        for (State state : {shaking, half_made_session, finished, detached}) {
+        for (State state : {shaking, half_made_session, finished, detached, moved_away}) {
             const Member* oldest = first<OfAll>(all_.in[state]);
             if (oldest != nullptr && oldest->since + kept(state, keep_detached) < next) next = oldest->since + kept(state, keep_detached);
         }
@@ -217,7 +236,7 @@ private:
         return ip;
     }
     Duration kept(State state, Duration keep_detached) const {
-        return state == detached ? keep_detached : state == finished ? finished_for : limits_.handshake;
+        return state == detached ? keep_detached : state == finished ? finished_for : state == moved_away ? moved_for : limits_.handshake;
     }
 
     bool full(const Peer& peer) const { return peer.sessions() >= limits_.sessions_per_peer; }
@@ -234,7 +253,7 @@ private:
     }
     Entry* oldest_entry(State state) { return static_cast<Entry*>(first<OfAll>(all_.in[state])); }
 
-    void enter(Member& member, Peer* peer, State state, TimePoint now) {
+    [[gnu::cold]] void enter(Member& member, Peer* peer, State state, TimePoint now) {
         member.since = now;
         member.state = state;
         all_.in[state].push(static_cast<OfAll&>(member));
@@ -242,7 +261,7 @@ private:
         ++all_.count[state];
         ++peer->count[state];
     }
-    void unlink(Member& member, Peer* peer) {
+    [[gnu::cold]] void unlink(Member& member, Peer* peer) {
         member.OfAll::unlink();
         member.OfPeer::unlink();
         --all_.count[member.state];
@@ -252,9 +271,12 @@ private:
         unlink(entry, entry.peer_);
         enter(entry, entry.peer_, state, now);
     }
-    void leave(Member& member, Peer* peer) {
+    [[gnu::cold]] void leave(Member& member, Peer* peer) {
         unlink(member, peer);
-        if (peer->sessions() + peer->count[shaking] + peer->count[half_made_session] > 0) return;
+        forget_if_idle(peer);
+    }
+    [[gnu::cold]] void forget_if_idle(Peer* peer) {
+        if (!peer->empty()) return;
         peers_.erase(peer);
         delete peer;
     }
@@ -265,7 +287,7 @@ private:
         return Random(seed_ ^ word).next();
     }
     Peer* find_peer(const IpAddress& network) const { return peers_.find(mix(network), network); }
-    Peer* make_peer(const IpAddress& network) {
+    [[gnu::cold]] Peer* make_peer(const IpAddress& network) {
         if (Peer* known = find_peer(network)) return known;
         auto* peer = new (std::nothrow) Peer;
         if (peer == nullptr) return nullptr;

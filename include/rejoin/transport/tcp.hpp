@@ -17,20 +17,22 @@ public:
 
     void set_observer(ConnectionObserver& observer) { observer_ = &observer; }
 
-    /// Starts to connect to a numeric endpoint, from a local address if one is given (of family `none`: the system's choice). `on_open`
-    /// or `on_error` follows, never inside this call.
-    Result<void> open(const Endpoint& to, const IpAddress& from) {
+    /// Starts to connect to a numeric endpoint, on that way. `on_open` or `on_error` follows, never inside this call.
+    [[gnu::cold]] Result<void> open(const Endpoint& to, const Way& way) {
         auto made = Socket::tcp(to.ip().family);
         if (!made) return made.error();
         socket_ = std::move(*made);
-        if (from.family != Family::none)
-            if (auto bound = socket_.bind(from, 0); !bound) return bound;
+        if (way.segment_max != 0) socket_.limit_segments(way.segment_max);
+        if (way.interface_index != 0)
+            if (auto bound = socket_.leave_by(way.interface_index, to.ip().family); !bound) return bound;
+        if (way.from.family != Family::none)
+            if (auto bound = socket_.bind(way.from, 0); !bound) return bound;
         if (auto connected = socket_.connect(to.ip(), to.port()); !connected && connected.error() != Errc::would_block) return connected;
         opening_ = true;
         return watch_.start(socket_.fd(), Ready::writable);
     }
     /// Takes over a connected socket; open at once, without `on_open`.
-    Result<void> adopt(Socket socket) {
+    [[gnu::cold]] Result<void> adopt(Socket socket) {
         socket_ = std::move(socket);
         configure();
         return watch_.start(socket_.fd(), Ready::readable);
@@ -70,7 +72,7 @@ public:
     PathInfo path_info() const { return socket_.path_info(); }
 
 private:
-    void configure() {
+    [[gnu::cold]] void configure() {
         socket_.no_delay();
         // A connection that stays in use through an outage retries within a second of the path's return.
         socket_.cap_retransmission(Duration::seconds(1));
@@ -120,7 +122,7 @@ private:
         }
         observer_->on_bytes(room.first(*size));
     }
-    void opened() {
+    [[gnu::cold]] void opened() {
         if (const Error error = socket_.take_error()) return observer_->on_error(error);
         opening_ = false;
         configure();
@@ -148,7 +150,7 @@ public:
           again_(loop, Delegate<void()>::to<&TcpAcceptor::go_on>(this)) {}
 
     /// Listens on a numeric endpoint; port 0 lets the system choose. `backlog`: connections the system keeps waiting.
-    Result<void> listen(const Endpoint& at, int backlog) {
+    [[gnu::cold]] Result<void> listen(const Endpoint& at, int backlog) {
         if (at.ip().family == Family::none) return Errc::invalid_argument;
         auto made = Socket::tcp(at.ip().family);
         if (!made) return made.error();
@@ -159,10 +161,22 @@ public:
         socket_ = std::move(*made);
         return {};
     }
+    /// Goes on with a socket that listens already.
+    [[gnu::cold]] Result<void> adopt(Socket socket) {
+        if (auto watched = watch_.start(socket.fd(), Ready::readable); !watched) return watched;
+        socket_ = std::move(socket);
+        return {};
+    }
+    /// Gives the socket to the caller; who comes waits in the system's queue.
+    [[gnu::cold]] Socket release() {
+        watch_.stop();
+        again_.cancel();
+        return std::move(socket_);
+    }
     ~TcpAcceptor() {
         if (destroyed_ != nullptr) *destroyed_ = true;
     }
-    void close() {
+    [[gnu::cold]] void close() {
         watch_.stop();
         again_.cancel();
         socket_.close();
@@ -171,11 +185,11 @@ public:
     Endpoint local_endpoint() const { return socket_.local_endpoint(); }
 
     /// Accepts nothing for `d`, or until `go_on`: who comes meanwhile waits in the system's queue.
-    void rest(Duration d) {
+    [[gnu::cold]] void rest(Duration d) {
         watch_.change(Ready::none);
         again_.after(d);
     }
-    void go_on() {
+    [[gnu::cold]] void go_on() {
         again_.cancel();
         watch_.change(Ready::readable);
     }

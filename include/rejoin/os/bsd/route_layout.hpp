@@ -18,7 +18,7 @@ inline constexpr std::size_t rtax_dst = 0, rtax_gateway = 1, rtax_netmask = 2, r
 // rtm_flags
 inline constexpr std::uint32_t rtf_up = 0x1, rtf_gateway = 0x2, rtf_host = 0x4, rtf_reject = 0x8, rtf_blackhole = 0x1000;
 // ifm_flags
-inline constexpr std::uint32_t iff_up = 0x1, iff_loopback = 0x8, iff_running = 0x40;
+inline constexpr std::uint32_t iff_up = 0x1, iff_loopback = 0x8, iff_pointopoint = 0x10, iff_running = 0x40;
 // families: that of IPv6 is each system's own
 inline constexpr std::uint8_t af_inet = 2, af_link = 18;
 // ifan_what

@@ -162,7 +162,8 @@ static_assert([] {
                 rtsock::rtax_ifp == RTAX_IFP && rtsock::rtax_ifa == RTAX_IFA && rtsock::rtf_up == RTF_UP &&
                 rtsock::rtf_gateway == RTF_GATEWAY && rtsock::rtf_host == RTF_HOST && rtsock::rtf_reject == RTF_REJECT &&
                 rtsock::rtf_blackhole == RTF_BLACKHOLE && rtsock::iff_up == IFF_UP && rtsock::iff_loopback == IFF_LOOPBACK &&
-                rtsock::iff_running == IFF_RUNNING && layout(dialect, RTM_DELADDR).type == RTM_DELADDR;
+                rtsock::iff_pointopoint == IFF_POINTOPOINT && rtsock::iff_running == IFF_RUNNING &&
+                layout(dialect, RTM_DELADDR).type == RTM_DELADDR;
     same = same && route.header == sizeof(rt_msghdr) && route.addrs == offsetof(rt_msghdr, rtm_addrs) &&
            route.flags == offsetof(rt_msghdr, rtm_flags) && route.index == offsetof(rt_msghdr, rtm_index) &&
            route.error == offsetof(rt_msghdr, rtm_errno) && route.process == offsetof(rt_msghdr, rtm_pid) &&

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <rejoin/core/bytes.hpp>
+#include <rejoin/core/socket_kind.hpp>
 #include <rejoin/os/path_info.hpp>
 #include <rejoin/os/socket_address.hpp>
 
@@ -26,11 +27,14 @@ public:
     /// Takes a descriptor over and makes it non-blocking and close-on-exec.
     explicit Socket(Handle fd) : fd_(fd) {
         if (fd < 0) return;
-        ::fcntl(fd, F_SETFL, ::fcntl(fd, F_GETFL) | O_NONBLOCK);
         ::fcntl(fd, F_SETFD, FD_CLOEXEC);
-#if defined(SO_NOSIGPIPE) && defined(__APPLE__)
-        set(SOL_SOCKET, SO_NOSIGPIPE, 1);  // where MSG_NOSIGNAL is newer than the system may be
-#endif
+        prepare();
+    }
+    /// Takes over a descriptor that was received, and is close-on-exec already.
+    static Socket received(Handle fd) {
+        Socket socket(fd, Made{});
+        socket.prepare();
+        return socket;
     }
     Socket(Socket&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
     Socket& operator=(Socket&& other) noexcept {
@@ -165,6 +169,23 @@ public:
         if (::getsockopt(fd_, SOL_SOCKET, SO_ERROR, &error, &size) != 0) return Error::system(errno);
         return error == 0 ? Error() : Error::system(error);
     }
+    /// What it is, asked of the system; `none` for a descriptor that is no socket. Where the system does not tell who listens (macOS), that
+    /// is whoever has no peer.
+    SocketKind kind() const {
+        int type = 0, listening = 0;
+        socklen_t size = sizeof type;
+        if (::getsockopt(fd_, SOL_SOCKET, SO_TYPE, &type, &size) != 0) return SocketKind::none;
+        if (type == SOCK_DGRAM) return SocketKind::datagram;
+        size = sizeof listening;
+        if (::getsockopt(fd_, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) != 0) listening = connected() ? 0 : 1;
+        return listening != 0 ? SocketKind::listener : SocketKind::stream;
+    }
+    /// Whether it has a peer, of whatever family.
+    bool connected() const {
+        sockaddr_storage any;
+        socklen_t size = sizeof any;
+        return ::getpeername(fd_, reinterpret_cast<sockaddr*>(&any), &size) == 0;
+    }
     Endpoint local_endpoint() const { return endpoint_of(::getsockname); }
     Endpoint peer_endpoint() const { return endpoint_of(::getpeername); }
 
@@ -179,11 +200,34 @@ public:
         static_cast<void>(at_least_every);
 #endif
     }
+    /// Sends segments of at most `n` bytes, and asks the peer to (TCP_MAXSEG, RFC 9293 §3.7.1); before `connect`.
+    void limit_segments(int n) { set(IPPROTO_TCP, TCP_MAXSEG, n); }
+    /// Leaves by that interface, whatever the routes prefer; before `connect`. Linux: SO_BINDTOIFINDEX (5.1; without privilege since 5.7),
+    /// macOS: IP_BOUND_IF. `unsupported` on the BSDs.
+    Result<void> leave_by(std::uint32_t interface_index, Family family) {
+        const int index = static_cast<int>(interface_index);
+#if defined(__linux__)
+        static_cast<void>(family);
+        return result(::setsockopt(fd_, SOL_SOCKET, 62 /* SO_BINDTOIFINDEX */, &index, sizeof index));
+#elif defined(__APPLE__)
+        return family == Family::v4 ? result(::setsockopt(fd_, IPPROTO_IP, 25 /* IP_BOUND_IF */, &index, sizeof index))
+                                    : result(::setsockopt(fd_, IPPROTO_IPV6, 125 /* IPV6_BOUND_IF */, &index, sizeof index));
+#else
+        static_cast<void>(index), static_cast<void>(family);
+        return Errc::unsupported;
+#endif
+    }
     PathInfo path_info() const;
 
 private:
     struct Made {};
     Socket(Handle fd, Made) : fd_(fd) {}
+    void prepare() {
+        if (const int flags = ::fcntl(fd_, F_GETFL); (flags & O_NONBLOCK) == 0) ::fcntl(fd_, F_SETFL, flags | O_NONBLOCK);
+#if defined(SO_NOSIGPIPE) && defined(__APPLE__)
+        set(SOL_SOCKET, SO_NOSIGPIPE, 1);  // where MSG_NOSIGNAL is newer than the system may be
+#endif
+    }
 
     static Result<Socket> open(Family family, int type) {
         if (family == Family::none) return Errc::invalid_argument;

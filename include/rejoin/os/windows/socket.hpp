@@ -2,6 +2,7 @@
 #pragma once
 
 #include <rejoin/core/bytes.hpp>
+#include <rejoin/core/socket_kind.hpp>
 #include <rejoin/os/path_info.hpp>
 #include <rejoin/os/socket_address.hpp>
 #include <utility>
@@ -128,6 +129,18 @@ public:
         if (::getsockopt(fd_, SOL_SOCKET, SO_ERROR, reinterpret_cast<char*>(&error), &size) != 0) return detail::winsock_error();
         return error == 0 ? Error() : Error::system(error);
     }
+    /// What it is, asked of the system; `none` for what is no socket.
+    SocketKind kind() const {
+        int type = 0, size = sizeof type;
+        if (::getsockopt(fd_, SOL_SOCKET, SO_TYPE, reinterpret_cast<char*>(&type), &size) != 0) return SocketKind::none;
+        if (type == SOCK_DGRAM) return SocketKind::datagram;
+        BOOL listening = FALSE;
+        size = sizeof listening;
+        if (::getsockopt(fd_, SOL_SOCKET, SO_ACCEPTCONN, reinterpret_cast<char*>(&listening), &size) != 0) listening = !connected();
+        return listening ? SocketKind::listener : SocketKind::stream;
+    }
+    /// Whether it has a peer.
+    bool connected() const { return peer_endpoint().valid(); }
     Endpoint local_endpoint() const { return endpoint_of(::getsockname); }
     Endpoint peer_endpoint() const { return endpoint_of(::getpeername); }
 
@@ -135,6 +148,15 @@ public:
     void no_delay() { set(IPPROTO_TCP, TCP_NODELAY, BOOL{TRUE}); }
     /// Windows has no bound on the time between retransmissions.
     void cap_retransmission(Duration) {}
+    /// Windows lets nobody choose.
+    void limit_segments(int) {}
+    /// Leaves by that interface, whatever the routes prefer (IP_UNICAST_IF, in network order; IPV6_UNICAST_IF); before `connect`.
+    Result<void> leave_by(std::uint32_t interface_index, Family family) {
+        constexpr int unicast_if = 31;
+        const DWORD index = family == Family::v4 ? htonl(interface_index) : interface_index;
+        return result(::setsockopt(fd_, family == Family::v4 ? static_cast<int>(IPPROTO_IP) : static_cast<int>(IPPROTO_IPV6), unicast_if,
+                                   reinterpret_cast<const char*>(&index), sizeof index));
+    }
     /// From SIO_TCP_INFO (Windows 10 1703 and later). The system does not say when it last heard from the peer, nor what becomes of its
     /// probes of a closed window: so nothing is known while the window is closed.
     PathInfo path_info() const {
