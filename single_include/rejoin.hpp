@@ -2534,6 +2534,8 @@ public:
     /// What is to be written next; empty when nothing is.
     Bytes pending() const { return {out_ + out_written_, out_size_ - out_written_}; }
     void wrote(std::size_t n) { out_written_ += n; }
+    /// The message that `receive` has just taken, whole; until its next call.
+    Bytes last_message() const { return {in_, frame_header_size + read_frame_header(in_).length}; }
 
 protected:
     /// Takes from the front of `bytes` what belongs to the message under way. True when it is whole. A length that is not plausible is
@@ -13376,16 +13378,19 @@ struct Admission {
     /// Let in; one that resumes is told that its session is not known.
     static Admission accept() { return {}; }
     /// Told to come back after `d` (up to 49 days), at the earliest.
-    static Admission later(Duration d) { return {true, d, {}}; }
+    static Admission later(Duration d) { return {Kind::pushed_back, d, {}}; }
     /// Sent to another server: a numeric address, neither link-local nor unspecified, and its port; anything else counts as `later` with a
     /// second.
     static Admission elsewhere(const Endpoint& to) {
         const IpAddress& ip = to.ip();
         if (to.port() == 0 || ip.is_unspecified() || ip.is_link_local()) return later(Duration::seconds(1));
-        return {true, {}, to};
+        return {Kind::pushed_back, {}, to};
     }
+    /// Given to another process on this host, connection and all: see `Listener::on_pass_on`. The client does not notice.
+    static Admission pass_on() { return {Kind::passed_on, {}, {}}; }
 
-    bool pushed_back = false;
+    enum class Kind : std::uint8_t { accepted, pushed_back, passed_on };
+    Kind kind = Kind::accepted;
     Duration retry_after;
     Endpoint to;
 };
@@ -13437,6 +13442,18 @@ public:
     /// lets everybody in again. It must not destroy the listener. Only with a session. (Where nobody says otherwise, a client whose session
     /// has moved to another process within the last 10 s is told to come back in a moment.)
     void admit(Function<Admission(const Newcomer&)> decide) { admission_ = std::move(decide); }
+    /// Is given whoever is to be passed on, as a parcel for the listener that is to let them in, which `adopt`s it: the connection, and in
+    /// `unread` what the client has said. It must not destroy the listener. Without it, or where they were passed on to this one already,
+    /// they are let in here.
+    void on_pass_on(Function<void(const Newcomer&, handoff::Parcel&&)> handler) requires requires(typename T::Connection& c) {
+        c.release();
+    }
+    { pass_on_ = std::move(handler); }
+    /// Whether a session is here, with or without a connection.
+    bool has_session(const session::SessionId& id) const {
+        const Entry* const entry = table_.find(id);
+        return entry != nullptr && !table_.moved(*entry);
+    }
 
     /// Listens on a numeric endpoint; `0.0.0.0` is every local IPv4 address, `::` every one of both families (on OpenBSD of IPv6 alone:
     /// inet6(4)), port 0 lets the system choose (see `local_endpoint`). `invalid_argument` for a name or options outside their bounds,
@@ -13463,9 +13480,16 @@ public:
     /// and session are the listener's from here on; `note` and `unread` stay with the caller, who sees to what was read before. Errors,
     /// with nothing changed: `invalid_argument` for a parcel of another kind than this transport's, and for a session that is here already;
     /// `session_limit`; `malformed`, `too_large` and `would_block` as `session::Session::restore`; `out_of_memory`; the system's. The pipe,
-    /// or null where a handler has ended it.
+    /// or null where a handler has ended it. Where sessions are served, a connection without one has just come, or was passed on: `unread`
+    /// is what it has said, it joins as any other, and null is returned.
     [[gnu::cold]] Result<AcceptedPipe*> adopt(handoff::Parcel&& parcel) requires requires(typename T::Connection& c) { c.release(); }
     {
+        if constexpr (survives)
+            if (!parcel.resumable && parcel.socket.connected()) {
+                if (const Error error = let_join(std::move(parcel.socket), true, {parcel.unread.data(), parcel.unread.size()}))
+                    return error;
+                return static_cast<AcceptedPipe*>(nullptr);
+            }
         if (parcel.resumable != survives || (survives && !parcel.session.accepted) || (!parcel.socket && !survives) ||
             (survives && static_cast<bool>(parcel.socket) != parcel.session.attached))
             return Errc::invalid_argument;
@@ -13504,6 +13528,8 @@ public:
     Endpoint local_endpoint() const { return acceptor_.listening() ? acceptor_.local_endpoint() : Endpoint(); }
     /// How many conversations there are, with and without a connection.
     std::size_t size() const { return size_; }
+    /// How many connections have come, and have not joined a session yet.
+    std::size_t joining() const { return table_.shaking_hands(); }
 
 private:
     using Connection = typename T::Connection;
@@ -13552,7 +13578,7 @@ private:
     static constexpr Duration ripe = Duration::seconds(1);
 
     // Whoever asks for a session that has just moved: it is where it should be in a moment, or comes back.
-    static constexpr std::uint32_t come_back_ms = 50;
+    static constexpr Duration come_back = Duration::milliseconds(50);
 
     // One connection that is shaking hands.
     struct Joining final : Table::Handshake, ConnectionObserver {
@@ -13575,6 +13601,7 @@ private:
         Listener& listener;
         Connection* connection;
         bool refused = false;
+        bool passed_on = false;  // from another process to this one
         session::ServerHandshake handshake;
     };
 
@@ -13612,24 +13639,7 @@ private:
 
     [[gnu::cold]] void accepted(Socket&& socket) {
         if constexpr (survives) {
-            const IpAddress ip = unmapped(socket.peer_endpoint().ip());
-            const TimePoint now = loop_.now();
-            if (auto* oldest = table_.in_the_way(ip)) {
-                if (now - oldest->since() < ripe) return;
-                delete static_cast<Joining*>(oldest);
-            }
-            auto* joining = new (std::nothrow) Joining(*this);
-            if (joining == nullptr) return;
-            if (joining->connection == nullptr || !table_.admit(*joining, ip, now) || !joining->connection->adopt(std::move(socket))) {
-                delete joining;
-                return;
-            }
-            arm_expiry();
-            if constexpr (requires { acceptor_.rest(ripe); })
-                if (table_.shaking_hands() >= options_.limits.half_made) {
-                    const Duration age = now - table_.oldest_handshake()->since();
-                    if (age < ripe) acceptor_.rest(ripe - age);
-                }
+            static_cast<void>(let_join(std::move(socket), false, {}));
         } else {
             if (size_ >= options_.limits.sessions) return;
             auto* connection = new (std::nothrow) Connection(loop_, detail::Nobody::instance());
@@ -13648,16 +13658,62 @@ private:
                 delete connection;
         }
     }
+    // A connection that has yet to say which session it is of, or has said `first`. On an error the socket is still the caller's.
+    [[gnu::cold]] Error let_join(Socket&& socket, bool passed_on, Bytes first) {
+        const IpAddress ip = unmapped(socket.peer_endpoint().ip());
+        const TimePoint now = loop_.now();
+        if (auto* oldest = table_.in_the_way(ip)) {
+            if (now - oldest->since() < ripe) return Errc::session_limit;
+            delete static_cast<Joining*>(oldest);
+        }
+        auto* joining = new (std::nothrow) Joining(*this);
+        if (joining == nullptr) return Errc::out_of_memory;
+        Error error;
+        if (joining->connection == nullptr || !table_.admit(*joining, ip, now))
+            error = Errc::out_of_memory;
+        else if (error = joining->connection->adopt(std::move(socket)).error(); error)
+            socket = joining->connection->release();
+        if (error) {
+            delete joining;
+            return error;
+        }
+        joining->passed_on = passed_on;
+        arm_expiry();
+        if constexpr (requires { acceptor_.rest(ripe); })
+            if (table_.shaking_hands() >= options_.limits.half_made) {
+                const Duration age = now - table_.oldest_handshake()->since();
+                if (age < ripe) acceptor_.rest(ripe - age);
+            }
+        if (!first.empty()) join(*joining, first);
+        return {};
+    }
 
-    // Whether somebody whose session is not here, or is new, is sent away, and how.
-    [[gnu::cold]] bool pushes_back(Joining& joining, bool resuming, bool moved, session::PushBack& how) {
-        if (moved) how.retry_after_ms = come_back_ms;
-        if (!admission_) return moved;
-        const Admission said = admission_(Newcomer{joining.connection->peer_endpoint(), resuming, joining.handshake.id()});
-        if (!said.pushed_back) return moved;
+    // What becomes of somebody whose session is not here, or is new.
+    [[gnu::cold]] Admission decide(const Joining& joining, const Newcomer& newcomer, bool moved) {
+        const Admission said = admission_ ? admission_(newcomer) : Admission::accept();
+        const bool can_pass_on = pass_on_ && !joining.passed_on;
+        if (said.kind == Admission::Kind::pushed_back || (said.kind == Admission::Kind::passed_on && can_pass_on)) return said;
+        return moved ? Admission::later(come_back) : Admission::accept();
+    }
+    [[gnu::cold]] bool push_back(Joining& joining, const Admission& said) {
         const std::int64_t ms = said.retry_after.milliseconds();
-        how = {static_cast<std::uint32_t>(ms < 0 ? 0 : ms > UINT32_MAX ? UINT32_MAX : ms), said.to.ip(), said.to.port()};
-        return true;
+        joining.handshake.push_back({static_cast<std::uint32_t>(ms < 0            ? 0
+                                                                : ms > UINT32_MAX ? UINT32_MAX
+                                                                                  : ms),
+                                     said.to.ip(), said.to.port()});
+        joining.refused = true;
+        return answer(joining);
+    }
+    [[gnu::cold]] void pass_on(Joining& joining, const Newcomer& newcomer, Bytes rest) {
+        if constexpr (requires { joining.connection->release(); }) {
+            handoff::Parcel parcel;
+            const Bytes said = joining.handshake.last_message();
+            const bool ok = parcel.unread.append(said.data(), said.size()) && parcel.unread.append(rest.data(), rest.size());
+            parcel.kind = SocketKind::stream;
+            parcel.socket = joining.connection->release();
+            delete &joining;
+            if (ok) pass_on_(newcomer, std::move(parcel));
+        }
     }
     // Bytes of a handshake. False when its connection is not the handshake's any more.
     bool join(Joining& joining, Bytes bytes) {
@@ -13677,12 +13733,10 @@ private:
 
             Entry* entry = *step == Step::resume ? table_.find(handshake.id()) : nullptr;
             if (entry == nullptr || table_.moved(*entry)) {
-                session::PushBack said;
-                if (pushes_back(joining, *step == Step::resume, entry != nullptr, said)) {
-                    handshake.push_back(said);
-                    joining.refused = true;
-                    return answer(joining);
-                }
+                const Newcomer newcomer{joining.connection->peer_endpoint(), *step == Step::resume, handshake.id()};
+                const Admission said = decide(joining, newcomer, entry != nullptr);
+                if (said.kind == Admission::Kind::pushed_back) return push_back(joining, said);
+                if (said.kind == Admission::Kind::passed_on) return pass_on(joining, newcomer, bytes), false;
                 entry = nullptr;
             }
             session::Nonce nonce;
@@ -13808,6 +13862,7 @@ private:
     List dead_;
     Handlers<AcceptedPipe&> accept_handlers_;
     Function<Admission(const Newcomer&)> admission_;
+    Function<void(const Newcomer&, handoff::Parcel&&)> pass_on_;
     bool* destroyed_ = nullptr;
     std::size_t size_ = 0;
     HandlerId last_handler_ = 0;
@@ -14654,6 +14709,9 @@ namespace rejoin::inline v0_1 {
 struct NamedDescriptor {
     int fd = -1;
     TextView name;  ///< at most 255 characters from space to `~`, no `:`; may be empty
+    /// Whether it is made to block, as simple programs expect. False for one that other processes go on using, such as a listening socket
+    /// that several share: O_NONBLOCK belongs to all copies of a descriptor.
+    bool blocks = true;
 };
 
 /// How a program is started with sockets of this process.
@@ -14726,10 +14784,9 @@ private:
 
 }  // namespace detail
 
-/// Starts a program that inherits sockets, which stay this process' as well: close what is not needed here. Once it runs, those that became
-/// its standard input and output, or are to be listened on, block, as such programs expect (for this process too: O_NONBLOCK belongs to all
-/// copies of a descriptor). Returns the process' number, for waitpid(2); the system's error where it could not be started, ENOENT
-/// for a program that is not there; `invalid_argument`; `out_of_memory`.
+/// Starts a program that inherits sockets, which stay this process' as well: close what is not needed here. Once it runs, what became its
+/// standard input and output blocks, as such programs expect. Returns the process' number, for waitpid(2); the system's error where it
+/// could not be started, ENOENT for a program that is not there; `invalid_argument`; `out_of_memory`.
 inline Result<pid_t> start_program(const ProgramStart& start) {
     if (start.arguments == nullptr || start.arguments[0] == nullptr || start.listen.size() > 4096) return Errc::invalid_argument;
     detail::Environment environment;
@@ -14759,7 +14816,7 @@ inline Result<pid_t> start_program(const ProgramStart& start) {
     for (int place : {0, 1})
         if (start.standard_io >= 0 && !error) error = moves.add(start.standard_io, place, above, true);
     for (const NamedDescriptor& named : start.listen)
-        if (!error) error = moves.add(named.fd, to++, above, true);
+        if (!error) error = moves.add(named.fd, to++, above, named.blocks);
     if (start.channel >= 0 && !error) error = moves.add(start.channel, to, above, false);
     Socket hears, reports;
     if (!error) error = UnixSocket::pair(hears, reports).error();

@@ -30,7 +30,7 @@ sources() {
         x86_64-macos | mingw) tests | grep -v ^tests/netlab/ ;;
         x86_64-*) ls tests/{os,network,transport,handoff}/*_test.cpp ;;
     esac
-    ls examples/*.cpp | if [[ $1 == *windows* || $1 == *mingw* ]]; then grep -v -e embed -e push; else cat; fi
+    ls examples/*.cpp | if [[ $1 == *windows* || $1 == *mingw* ]]; then grep -v -e embed -e push -e takeover -e workers; else cat; fi
     echo "$work/headers.cpp"
 }
 # One unit; says which one failed, and how.

@@ -502,6 +502,95 @@ TEST_CASE("a plain end serves a program that knows nothing of sessions, whatever
     REQUIRE(until(loop, [&] { return heard.over() && heard_local.over(); }));
 }
 
+TEST_CASE("a resume that reaches the wrong worker is passed on, connection and all, to the one that holds the session") {
+    Loop loop;
+    std::optional<Process<Server>> right(std::in_place, loop);
+    Process<Server> wrong(loop);
+    Middle middle(loop, right->listener.local_endpoint());
+    Between between(loop);
+    Told told;
+    int passed_on = 0;
+    const auto send_on = [&](Process<Server>& worker, Channel& channel) {
+        worker.listener.admit([](const Newcomer& n) { return n.resuming ? Admission::pass_on() : Admission::accept(); });
+        worker.listener.on_pass_on([&](const Newcomer& newcomer, Parcel&& parcel) {
+            ++passed_on;
+            CHECK(newcomer.resuming);
+            CHECK_FALSE(worker.listener.has_session(newcomer.session));
+            CHECK((!right || right->listener.has_session(newcomer.session)));
+            REQUIRE(channel.offer(std::move(parcel), told.done()));
+        });
+        channel.on_parcel([&worker](Parcel&& parcel) {
+            const auto adopted = worker.listener.adopt(std::move(parcel));
+            REQUIRE(adopted);
+            CHECK(*adopted == nullptr);
+        });
+    };
+    send_on(*right, between.here);
+    send_on(wrong, between.there);
+
+    Client client(loop, quick<Client>());
+    Heard heard(client);
+    REQUIRE(client.connect(middle.endpoint()));
+    REQUIRE(client.send("one "));
+    REQUIRE(until(loop, [&] { return right->heard.bytes == "one "; }));
+    middle.retarget(wrong.listener.local_endpoint());
+    std::string all = "one ";
+    for (int i = 1; i <= 3; ++i) {
+        middle.cut();
+        REQUIRE(client.send("more "));
+        all += "more ";
+        REQUIRE(until(loop, [&] { return right->heard.bytes == all; }));
+        CHECK(passed_on == i);
+    }
+    CHECK(client.statistics().resumes == 3);
+    CHECK(wrong.pipe == nullptr);
+    CHECK(heard.times(PipeState::closed) == 0);
+
+    // That worker is started anew, and nobody holds the session: it is passed on once, and no more.
+    right.reset();
+    right.emplace(loop);
+    right->listener.admit([](const Newcomer&) { return Admission::pass_on(); });
+    right->listener.on_pass_on([&](const Newcomer&, Parcel&&) { FAIL(); });
+    between.here.on_parcel([&](Parcel&& parcel) { REQUIRE(right->listener.adopt(std::move(parcel))); });
+    wrong.listener.on_pass_on([&](const Newcomer&, Parcel&& parcel) { REQUIRE(between.there.offer(std::move(parcel), told.done())); });
+    middle.cut();
+    REQUIRE(until(loop, [&] { return heard.is(PipeState::closed); }));
+    CHECK(heard.why().kind == FailureKind::session_unknown);
+    CHECK(right->pipe == nullptr);
+    for (Error error : told.errors) CHECK(error == Error());
+}
+
+TEST_CASE("a connection that one process accepts begins its session in another") {
+    Loop loop;
+    Process<Server> front(loop), worker(loop);
+    Between between(loop);
+    Told told;
+    front.listener.admit([](const Newcomer&) { return Admission::pass_on(); });
+    front.listener.on_pass_on([&](const Newcomer& newcomer, Parcel&& parcel) {
+        CHECK_FALSE(newcomer.resuming);
+        REQUIRE(between.here.offer(std::move(parcel), told.done()));
+    });
+    between.there.on_parcel([&](Parcel&& parcel) { REQUIRE(worker.listener.adopt(std::move(parcel))); });
+    Client client(loop, quick<Client>());
+    Heard heard(client);
+    REQUIRE(client.connect(front.listener.local_endpoint()));
+    REQUIRE(client.send("hello"));
+    REQUIRE(until(loop, [&] { return worker.heard.bytes == "hello"; }));
+    CHECK(front.pipe == nullptr);
+
+    // What it is said to have said may be nonsense: then it is closed, as one that says nonsense itself.
+    Socket near_end, far_end;
+    REQUIRE(UnixSocket::pair(near_end, far_end));
+    Parcel nonsense;
+    nonsense.socket = std::move(near_end);
+    REQUIRE(nonsense.unread.append(TextView("GET / HTTP/1.1\r\n\r\n").bytes().data(), 18));
+    REQUIRE(worker.listener.adopt(std::move(nonsense)));
+    std::byte room[10];
+    const auto n = far_end.receive(room);
+    REQUIRE(n);
+    CHECK(*n == 0);
+}
+
 TEST_CASE("a plain end whose program stops reading holds the other side back") {
     Loop loop;
     Process<Server> server(loop);

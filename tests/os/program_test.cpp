@@ -75,6 +75,21 @@ TEST_CASE("a program is started with a connection as its standard input and outp
     CHECK(two.all() == "heard hello\n");
 }
 
+TEST_CASE("what others go on using is not made to block") {
+    Two one, two;
+    const char* const arguments[] = {"sh", "-c", "read line <&3; exit 3", nullptr};
+    const NamedDescriptor listen[] = {{one.theirs.fd(), "blocks"}, {two.theirs.fd(), "shared", false}};
+    ProgramStart start;
+    start.arguments = arguments;
+    start.listen = listen;
+    const auto child = start_program(start);
+    REQUIRE(child);
+    CHECK_FALSE(careful(one.theirs));
+    CHECK(careful(two.theirs));
+    REQUIRE(one.ours.send(TextView("\n").bytes()));
+    CHECK(WEXITSTATUS(finish(*child)) == 3);
+}
+
 TEST_CASE("places that are each other's sources do not get mixed up") {
     // Descriptors 3 and 4 as they are asked for in places 4 and 3.
     Two one, two;

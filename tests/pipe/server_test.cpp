@@ -137,7 +137,7 @@ TEST_CASE("An address that leads nowhere is no place to send a client to") {
     for (const Endpoint& nowhere : {Endpoint(), Endpoint("::", 80), Endpoint("0.0.0.0", 80), Endpoint("fe80::1", 80),
                                     Endpoint("127.0.0.1", 0), Endpoint("a.name", 80)}) {
         const Admission admission = Admission::elsewhere(nowhere);
-        CHECK(admission.pushed_back);
+        CHECK(admission.kind == Admission::Kind::pushed_back);
         CHECK_FALSE(admission.to.valid());
         CHECK(admission.retry_after == Duration::seconds(1));
     }

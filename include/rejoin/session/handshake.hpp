@@ -132,6 +132,8 @@ public:
     /// What is to be written next; empty when nothing is.
     Bytes pending() const { return {out_ + out_written_, out_size_ - out_written_}; }
     void wrote(std::size_t n) { out_written_ += n; }
+    /// The message that `receive` has just taken, whole; until its next call.
+    Bytes last_message() const { return {in_, frame_header_size + read_frame_header(in_).length}; }
 
 protected:
     /// Takes from the front of `bytes` what belongs to the message under way. True when it is whole. A length that is not plausible is

@@ -19,6 +19,9 @@ namespace rejoin::inline v0_1 {
 struct NamedDescriptor {
     int fd = -1;
     TextView name;  ///< at most 255 characters from space to `~`, no `:`; may be empty
+    /// Whether it is made to block, as simple programs expect. False for one that other processes go on using, such as a listening socket
+    /// that several share: O_NONBLOCK belongs to all copies of a descriptor.
+    bool blocks = true;
 };
 
 /// How a program is started with sockets of this process.
@@ -91,10 +94,9 @@ private:
 
 }  // namespace detail
 
-/// Starts a program that inherits sockets, which stay this process' as well: close what is not needed here. Once it runs, those that became
-/// its standard input and output, or are to be listened on, block, as such programs expect (for this process too: O_NONBLOCK belongs to all
-/// copies of a descriptor). Returns the process' number, for waitpid(2); the system's error where it could not be started, ENOENT
-/// for a program that is not there; `invalid_argument`; `out_of_memory`.
+/// Starts a program that inherits sockets, which stay this process' as well: close what is not needed here. Once it runs, what became its
+/// standard input and output blocks, as such programs expect. Returns the process' number, for waitpid(2); the system's error where it
+/// could not be started, ENOENT for a program that is not there; `invalid_argument`; `out_of_memory`.
 inline Result<pid_t> start_program(const ProgramStart& start) {
     if (start.arguments == nullptr || start.arguments[0] == nullptr || start.listen.size() > 4096) return Errc::invalid_argument;
     detail::Environment environment;
@@ -124,7 +126,7 @@ inline Result<pid_t> start_program(const ProgramStart& start) {
     for (int place : {0, 1})
         if (start.standard_io >= 0 && !error) error = moves.add(start.standard_io, place, above, true);
     for (const NamedDescriptor& named : start.listen)
-        if (!error) error = moves.add(named.fd, to++, above, true);
+        if (!error) error = moves.add(named.fd, to++, above, named.blocks);
     if (start.channel >= 0 && !error) error = moves.add(start.channel, to, above, false);
     Socket hears, reports;
     if (!error) error = UnixSocket::pair(hears, reports).error();
