@@ -168,7 +168,7 @@ struct Rejoin {
     }
     void push(int fd) {
         Parcel parcel;
-        parcel.socket = Socket::received(fd);
+        parcel.socket = Socket::of_received(fd);
         parcel.kind = SocketKind::stream;
         bool done = false;
         if (!channel.offer(std::move(parcel), [&](Error error, Parcel&&) {

@@ -4,13 +4,12 @@
 
 // All of rejoin but the adaptors to the standard types, which are in rejoin/std.hpp.
 
-// `Socket`, with one face on every system.
-
-#include <bit>
-#include <concepts>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
+#include <new>
+
+#include <cstdint>
+#include <new>
 
 // The version, by Semantic Versioning 2.0.0. `#if` can compare REJOIN_VERSION: major * 10000 + minor * 100 + patch.
 // The build reads these three lines; nothing else in the project repeats the numbers.
@@ -22,6 +21,248 @@
 /// Everything lives in `rejoin`, inside an inline namespace that names the version, so that two versions of the library can be
 /// linked into one program.
 namespace rejoin::inline v0_1 {}
+#include <utility>
+
+namespace rejoin::inline v0_1 {
+
+/// The errors that are rejoin's own. Whatever the system says is kept as the system's code instead (`Error::Domain::system`).
+enum class Errc : std::int32_t {
+    ok = 0,
+    would_block,       ///< a buffer is full; `on_drained` says when to go on
+    invalid_argument,  ///< an argument or option is outside what its documentation allows
+    invalid_state,     ///< the call makes no sense in the object's present state
+    out_of_memory,     ///< an allocation failed; nothing was changed
+    too_large,         ///< larger than a stated bound
+    unsupported,       ///< this policy or system cannot do that
+    timed_out,         ///< a deadline of rejoin's own passed
+    cancelled,         ///< called off by the program
+    malformed,         ///< bytes that the protocol does not allow
+    version_mismatch,  ///< the peer speaks another version of the session protocol
+    proof_invalid,     ///< the peer does not hold the session's key
+    session_unknown,   ///< the peer does not know the session: it was restarted, or the session expired there
+    session_limit,     ///< the peer holds as many sessions as it may
+    session_aborted,   ///< the peer ended the session without delivering everything
+    session_fenced,    ///< a newer connection of the same session took over
+    session_expired,   ///< no connection for longer than the session may be without one
+    unresponsive,      ///< nothing was heard for too long, although bytes were on their way
+    address_lost,      ///< the local address or interface that the connection used is gone
+    end_of_stream,     ///< the connection ended where it should have gone on
+    overloaded,        ///< the server asks to come back later
+    redirected,        ///< the server sends its clients to another one
+};
+
+/// An error: a code and whose code it is. 8 bytes, trivially copyable. No error is `Error{}`, which is false.
+class Error {
+public:
+    enum class Domain : std::uint8_t {
+        rejoin,    ///< an `Errc`
+        system,    ///< the host's own code: errno, or WSAGetLastError
+        resolver,  ///< an EAI_ code of getaddrinfo
+    };
+
+    constexpr Error() = default;
+    constexpr Error(Errc code) : code_(static_cast<std::int32_t>(code)) {}
+    static constexpr Error system(int code) { return Error(code, Domain::system); }
+    static constexpr Error resolver(int code) { return Error(code, Domain::resolver); }
+
+    constexpr explicit operator bool() const { return code_ != 0; }
+    /// The code as its domain numbers it; 0 is no error in every domain.
+    constexpr std::int32_t code() const { return code_; }
+    constexpr Domain domain() const { return domain_; }
+
+    friend constexpr bool operator==(const Error&, const Error&) = default;
+
+private:
+    constexpr Error(std::int32_t code, Domain domain) : code_(code), domain_(domain) {}
+    std::int32_t code_ = 0;
+    Domain domain_ = Domain::rejoin;
+};
+static_assert(sizeof(Error) == 8);
+
+/// A value or the `Error` that stands in its place. Test it before use: `*r` and `r->` without a value are undefined.
+template <class T>
+class Result {
+public:
+    Result(T value) : has_value_(true) { ::new (static_cast<void*>(&value_)) T(std::move(value)); }
+    Result(Error error) : error_(error), has_value_(false) {}
+    Result(Errc error) : Result(Error(error)) {}
+    Result(Result&& other) noexcept : has_value_(other.has_value_) {
+        if (has_value_)
+            ::new (static_cast<void*>(&value_)) T(std::move(other.value_));
+        else
+            error_ = other.error_;
+    }
+    Result& operator=(Result&& other) noexcept {
+        if (this != &other) {
+            this->~Result();
+            ::new (static_cast<void*>(this)) Result(std::move(other));
+        }
+        return *this;
+    }
+    ~Result() {
+        if (has_value_) value_.~T();
+    }
+
+    explicit operator bool() const { return has_value_; }
+    T& operator*() & { return value_; }
+    const T& operator*() const& { return value_; }
+    T&& operator*() && { return std::move(value_); }
+    T* operator->() { return &value_; }
+    const T* operator->() const { return &value_; }
+    /// The error, or no error when there is a value.
+    Error error() const { return has_value_ ? Error() : error_; }
+
+private:
+    union {
+        T value_;
+        Error error_;
+    };
+    bool has_value_;
+};
+
+/// Success, or the `Error` that stands in its place.
+template <>
+class Result<void> {
+public:
+    constexpr Result() = default;
+    constexpr Result(Error error) : error_(error) {}
+    constexpr Result(Errc error) : error_(error) {}
+    constexpr explicit operator bool() const { return !error_; }
+    constexpr Error error() const { return error_; }
+
+private:
+    Error error_;
+};
+
+}  // namespace rejoin::inline v0_1
+#include <type_traits>
+#include <utility>
+
+namespace rejoin::inline v0_1 {
+
+/// A growing array that never throws: where memory runs out, `push` says so and nothing has changed. Move-only; `copy_from` copies.
+template <class T>
+class Array {
+public:
+    Array() = default;
+    Array(Array&& other) noexcept
+        : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)), capacity_(std::exchange(other.capacity_, 0)) {}
+    Array& operator=(Array&& other) noexcept {
+        std::swap(data_, other.data_);
+        std::swap(size_, other.size_);
+        std::swap(capacity_, other.capacity_);
+        return *this;
+    }
+    ~Array() { reset(); }
+
+    T* begin() { return data_; }
+    T* end() { return data_ + size_; }
+    const T* begin() const { return data_; }
+    const T* end() const { return data_ + size_; }
+    T* data() { return data_; }
+    const T* data() const { return data_; }
+    std::size_t size() const { return size_; }
+    bool empty() const { return size_ == 0; }
+    T& operator[](std::size_t i) { return data_[i]; }
+    const T& operator[](std::size_t i) const { return data_[i]; }
+    T& back() { return data_[size_ - 1]; }
+
+    /// Room for `n` elements in all; false when memory is out.
+    bool reserve(std::size_t n) {
+        if (n <= capacity_) return true;
+        if (n > UINT32_MAX || n > SIZE_MAX / 2 / sizeof(T)) return false;
+        T* grown = static_cast<T*>(::operator new(n * sizeof(T), std::nothrow));
+        if (grown == nullptr) return false;
+        for (std::size_t i = 0; i < size_; ++i) {
+            ::new (static_cast<void*>(grown + i)) T(std::move(data_[i]));
+            data_[i].~T();
+        }
+        ::operator delete(data_);
+        data_ = grown;
+        capacity_ = static_cast<std::uint32_t>(n);
+        return true;
+    }
+
+    /// Adds at the end; false when memory is out.
+    bool push(T value) {
+        if (size_ == capacity_ && !reserve(capacity_ == 0 ? 4 : std::size_t{capacity_} * 2)) return false;
+        ::new (static_cast<void*>(data_ + size_)) T(std::move(value));
+        ++size_;
+        return true;
+    }
+
+    /// Adds `n` elements at the end, of any value, for the caller to write; null when memory is out, or for none in an empty array.
+    T* extend(std::size_t n) requires std::is_trivially_copyable_v<T> {
+        const std::size_t need = size_ + n, twice = std::size_t{capacity_} * 2;
+        if (need > capacity_ && !reserve(need > twice ? need : twice)) return nullptr;
+        size_ = static_cast<std::uint32_t>(need);
+        return data_ + need - n;
+    }
+    /// Adds copies of `n` elements at the end; false, and unchanged, when memory is out.
+    bool append(const T* from, std::size_t n) requires std::is_trivially_copyable_v<T> {
+        if (n == 0) return true;
+        T* const to = extend(n);
+        if (to != nullptr) __builtin_memcpy(to, from, n * sizeof(T));
+        return to != nullptr;
+    }
+    /// Removes the last elements, so that `n` are left, of which there are at least as many.
+    void truncate(std::size_t n) {
+        while (size_ > n) pop();
+    }
+    void pop() { data_[--size_].~T(); }
+
+    /// Removes element `i`, keeping the order of the rest.
+    void erase(std::size_t i) {
+        for (; i + 1 < size_; ++i) data_[i] = std::move(data_[i + 1]);
+        pop();
+    }
+
+    /// Removes every element and keeps the memory.
+    void clear() { truncate(0); }
+
+    /// Removes every element and gives the memory back.
+    void reset() {
+        clear();
+        ::operator delete(std::exchange(data_, nullptr));
+        capacity_ = 0;
+    }
+
+    /// Becomes a copy of `other`; false, and empty, when memory is out.
+    bool copy_from(const Array& other) {
+        if (this == &other) return true;
+        clear();
+        if (!reserve(other.size_)) return false;
+        for (const T& value : other) push(value);
+        return true;
+    }
+
+private:
+    T* data_ = nullptr;
+    std::uint32_t size_ = 0;
+    std::uint32_t capacity_ = 0;
+};
+
+}  // namespace rejoin::inline v0_1
+
+#include <cstdint>
+
+namespace rejoin::inline v0_1 {
+
+/// What a descriptor is ready for, or is to be watched for. An error or a hang-up counts as both: the call that follows tells which.
+enum class Ready : std::uint8_t { none = 0, readable = 1, writable = 2, both = 3 };
+
+constexpr Ready operator|(Ready a, Ready b) { return static_cast<Ready>(static_cast<unsigned>(a) | static_cast<unsigned>(b)); }
+constexpr bool has(Ready set, Ready what) { return (static_cast<unsigned>(set) & static_cast<unsigned>(what)) != 0; }
+
+}  // namespace rejoin::inline v0_1
+
+// `Socket`, with one face on every system.
+
+#include <bit>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
 #include <span>
 
 namespace rejoin::inline v0_1 {
@@ -238,123 +479,6 @@ struct PathInfo {
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
-
-#include <cstdint>
-#include <new>
-#include <utility>
-
-namespace rejoin::inline v0_1 {
-
-/// The errors that are rejoin's own. Whatever the system says is kept as the system's code instead (`Error::Domain::system`).
-enum class Errc : std::int32_t {
-    ok = 0,
-    would_block,       ///< a buffer is full; `on_drained` says when to go on
-    invalid_argument,  ///< an argument or option is outside what its documentation allows
-    invalid_state,     ///< the call makes no sense in the object's present state
-    out_of_memory,     ///< an allocation failed; nothing was changed
-    too_large,         ///< larger than a stated bound
-    unsupported,       ///< this policy or system cannot do that
-    timed_out,         ///< a deadline of rejoin's own passed
-    cancelled,         ///< called off by the program
-    malformed,         ///< bytes that the protocol does not allow
-    version_mismatch,  ///< the peer speaks another version of the session protocol
-    proof_invalid,     ///< the peer does not hold the session's key
-    session_unknown,   ///< the peer does not know the session: it was restarted, or the session expired there
-    session_limit,     ///< the peer holds as many sessions as it may
-    session_aborted,   ///< the peer ended the session without delivering everything
-    session_fenced,    ///< a newer connection of the same session took over
-    session_expired,   ///< no connection for longer than the session may be without one
-    unresponsive,      ///< nothing was heard for too long, although bytes were on their way
-    address_lost,      ///< the local address or interface that the connection used is gone
-    end_of_stream,     ///< the connection ended where it should have gone on
-    overloaded,        ///< the server asks to come back later
-    redirected,        ///< the server sends its clients to another one
-};
-
-/// An error: a code and whose code it is. 8 bytes, trivially copyable. No error is `Error{}`, which is false.
-class Error {
-public:
-    enum class Domain : std::uint8_t {
-        rejoin,    ///< an `Errc`
-        system,    ///< the host's own code: errno, or WSAGetLastError
-        resolver,  ///< an EAI_ code of getaddrinfo
-    };
-
-    constexpr Error() = default;
-    constexpr Error(Errc code) : code_(static_cast<std::int32_t>(code)) {}
-    static constexpr Error system(int code) { return Error(code, Domain::system); }
-    static constexpr Error resolver(int code) { return Error(code, Domain::resolver); }
-
-    constexpr explicit operator bool() const { return code_ != 0; }
-    /// The code as its domain numbers it; 0 is no error in every domain.
-    constexpr std::int32_t code() const { return code_; }
-    constexpr Domain domain() const { return domain_; }
-
-    friend constexpr bool operator==(const Error&, const Error&) = default;
-
-private:
-    constexpr Error(std::int32_t code, Domain domain) : code_(code), domain_(domain) {}
-    std::int32_t code_ = 0;
-    Domain domain_ = Domain::rejoin;
-};
-static_assert(sizeof(Error) == 8);
-
-/// A value or the `Error` that stands in its place. Test it before use: `*r` and `r->` without a value are undefined.
-template <class T>
-class Result {
-public:
-    Result(T value) : has_value_(true) { ::new (static_cast<void*>(&value_)) T(std::move(value)); }
-    Result(Error error) : error_(error), has_value_(false) {}
-    Result(Errc error) : Result(Error(error)) {}
-    Result(Result&& other) noexcept : has_value_(other.has_value_) {
-        if (has_value_)
-            ::new (static_cast<void*>(&value_)) T(std::move(other.value_));
-        else
-            error_ = other.error_;
-    }
-    Result& operator=(Result&& other) noexcept {
-        if (this != &other) {
-            this->~Result();
-            ::new (static_cast<void*>(this)) Result(std::move(other));
-        }
-        return *this;
-    }
-    ~Result() {
-        if (has_value_) value_.~T();
-    }
-
-    explicit operator bool() const { return has_value_; }
-    T& operator*() & { return value_; }
-    const T& operator*() const& { return value_; }
-    T&& operator*() && { return std::move(value_); }
-    T* operator->() { return &value_; }
-    const T* operator->() const { return &value_; }
-    /// The error, or no error when there is a value.
-    Error error() const { return has_value_ ? Error() : error_; }
-
-private:
-    union {
-        T value_;
-        Error error_;
-    };
-    bool has_value_;
-};
-
-/// Success, or the `Error` that stands in its place.
-template <>
-class Result<void> {
-public:
-    constexpr Result() = default;
-    constexpr Result(Error error) : error_(error) {}
-    constexpr Result(Errc error) : error_(error) {}
-    constexpr explicit operator bool() const { return !error_; }
-    constexpr Error error() const { return error_; }
-
-private:
-    Error error_;
-};
-
-}  // namespace rejoin::inline v0_1
 
 #include <cstddef>
 
@@ -776,12 +900,10 @@ public:
         ::fcntl(fd, F_SETFD, FD_CLOEXEC);
         prepare();
     }
-    /// Takes over a descriptor that was received, and is close-on-exec already.
-    static Socket received(Handle fd) {
-        Socket socket(fd, Made{});
-        socket.prepare();
-        return socket;
-    }
+    /// Takes over a descriptor that was received, and is close-on-exec already; `received` has to be called before it is used.
+    static Socket of_received(Handle fd) { return Socket(fd, Made{}); }
+    /// Makes a socket that was received non-blocking: put off until it is this process', as most are already.
+    void received() { prepare(); }
     Socket(Socket&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
     Socket& operator=(Socket&& other) noexcept {
         std::swap(fd_, other.fd_);
@@ -1065,6 +1187,8 @@ public:
         ::ioctlsocket(fd, static_cast<long>(FIONBIO), &on);
         ::SetHandleInformation(reinterpret_cast<HANDLE>(fd), HANDLE_FLAG_INHERIT, 0);
     }
+    /// Nothing is left to do for a socket that came from another process.
+    void received() {}
     Socket(Socket&& other) noexcept : fd_(std::exchange(other.fd_, INVALID_SOCKET)) {}
     Socket& operator=(Socket&& other) noexcept {
         std::swap(fd_, other.fd_);
@@ -1253,23 +1377,25 @@ private:
 
 namespace rejoin::inline v0_1 {
 
-/// Who is at the other end of a Unix socket: as whom it ran when it connected, listened, or made the pair (SO_PEERCRED, getpeereid(3)).
+/// Who is at the other end of a local socket: as whom it ran when it connected, listened, or made the pair (SO_PEERCRED, getpeereid(3),
+/// GetNamedPipeClientProcessId).
 struct PeerCredentials {
+    /// Users have no numbers on Windows: there 0 is the user of this process, and UINT32_MAX any other.
     std::uint32_t user = UINT32_MAX;
     std::uint32_t group = UINT32_MAX;
     std::int32_t process = 0;  ///< 0 where the system does not say
 };
 
-/// What one read of a Unix socket brought.
-struct UnixReceived {
+/// What one read of a local socket brought.
+struct LocalReceived {
     std::size_t bytes = 0;    ///< 0: the end
     bool descriptor = false;  ///< with a descriptor on one of them
-    Socket socket;            ///< which this is, where it is a socket; any other is closed
+    Socket socket;            ///< which this is, where it is a socket, of which nothing else is known; any other is closed
 };
 
 }  // namespace rejoin::inline v0_1
 
-// `UnixSocket`, with one face on every system.
+// `LocalSocket`: a stream between two processes of this host, over which sockets go. `UnixSocket`, or on Windows `NamedPipe`.
 
 #if !defined(_WIN32)
 #include <stddef.h>
@@ -1282,7 +1408,11 @@ namespace rejoin::inline v0_1 {
 /// close-on-exec.
 class UnixSocket {
 public:
+    using End = Socket;
+    /// A descriptor goes over it on a byte. Where that is not so, a ticket goes in the bytes.
     static constexpr bool passes_descriptors = true;
+    /// What to watch an end for, to hear that it takes more again.
+    static constexpr Ready when_it_takes_more = Ready::both;
 
     /// Two sockets that are connected with each other.
     static Result<void> pair(Socket& one, Socket& other) {
@@ -1383,8 +1513,9 @@ public:
             if (errno != EINTR) return Error::system(errno);
         }
     }
-    /// Reads bytes, and with them at most one descriptor. `malformed`, and all of them are closed, when more came than one.
-    static Result<UnixReceived> receive(const Socket& socket, MutableBytes to) {
+    /// Reads bytes, and with them at most one descriptor (a socket: see `Socket::received`). `malformed`, and all of them are closed, when
+    /// more came than one.
+    static Result<LocalReceived> receive(const Socket& socket, MutableBytes to) {
         int descriptor = -1;
         iovec room{to.data(), to.size()};
         msghdr message{};
@@ -1424,15 +1555,21 @@ public:
             }
             at += static_cast<std::size_t>(CMSG_SPACE(size - start));
         }
-        UnixReceived received{static_cast<std::size_t>(n), descriptor >= 0, {}};
+        LocalReceived received{static_cast<std::size_t>(n), descriptor >= 0, {}};
         struct stat is {};
         if (descriptor >= 0 && !more && ::fstat(descriptor, &is) == 0 && S_ISSOCK(is.st_mode))
-            received.socket = Socket::received(descriptor);
+            received.socket = Socket::of_received(descriptor);
         else if (descriptor >= 0)
             ::close(descriptor);
         if (more) return Errc::malformed;
         return received;
     }
+
+    /// No tickets here: descriptors go by themselves.
+    static Error issue_ticket(const Socket&, const Socket&, Array<std::byte>&) { return {}; }
+    static Socket redeem_ticket(Bytes) { return {}; }
+    /// Two plain stream sockets, for any program, that are connected with each other.
+    static Result<void> stream_pair(Socket& one, Socket& other) { return pair(one, other); }
 
 private:
 #if defined(__linux__)
@@ -1492,25 +1629,374 @@ private:
     }
 };
 
+using LocalSocket = UnixSocket;
+
 }  // namespace rejoin::inline v0_1
 #endif
 
 #if defined(_WIN32)
 
+namespace rejoin::inline v0_1::detail {
+
+using PollHandle = SOCKET;
+using PollEntry = WSAPOLLFD;
+inline constexpr short poll_in = POLLRDNORM, poll_out = POLLWRNORM;
+
+inline int poll_wait(PollEntry* entries, std::size_t count, int timeout) { return ::WSAPoll(entries, static_cast<ULONG>(count), timeout); }
+
+/// Why an entry cannot be watched, if so.
+inline Error poll_refuses(PollEntry entry) {
+    const bool refused = entry.fd == INVALID_SOCKET || poll_wait(&entry, 1, 0) < 0 || (entry.revents & POLLNVAL) != 0;
+    return refused ? Error::system(WSAENOTSOCK) : Error();
+}
+
+/// What any thread may ring to end a wait: a datagram socket of this host that is connected to itself, readable until `clear`.
+class Bell {
+public:
+    Bell() = default;
+    Bell(const Bell&) = delete;
+    ~Bell() {
+        if (fd_ != INVALID_SOCKET) ::closesocket(fd_);
+    }
+    Error open() {
+        if (const Error error = start_winsock()) return error;
+        fd_ = ::WSASocketW(AF_INET, SOCK_DGRAM, 0, nullptr, 0, WSA_FLAG_OVERLAPPED | no_handle_inherit);
+        if (fd_ == INVALID_SOCKET) return winsock_error();
+        sockaddr_in self{};
+        self.sin_family = AF_INET;
+        self.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        int size = sizeof self;
+        u_long on = 1;
+        auto* const address = reinterpret_cast<sockaddr*>(&self);
+        if (::ioctlsocket(fd_, static_cast<long>(FIONBIO), &on) != 0 || ::bind(fd_, address, size) != 0 ||
+            ::getsockname(fd_, address, &size) != 0 || ::connect(fd_, address, size) != 0)
+            return winsock_error();
+        return {};
+    }
+    SOCKET fd() const { return fd_; }
+    void ring() { ::send(fd_, "", 1, 0); }
+    void clear() {
+        char rung;
+        while (::recv(fd_, &rung, 1, 0) > 0) {
+        }
+    }
+
+private:
+    SOCKET fd_ = INVALID_SOCKET;
+};
+
+}  // namespace rejoin::inline v0_1::detail
+#endif
+
+#if defined(_WIN32)
+#include <cstring>
+#include <new>
+
 namespace rejoin::inline v0_1 {
 
-/// Windows passes no descriptors over Unix sockets: nothing that has to do so can be started there, and says so when it is compiled.
-class UnixSocket {
+/// A named pipe between two processes of this host, or one that waits for somebody to connect. Its `fd` is readable when there may be
+/// something to read, room to write, or somebody who has connected. What the system calls, on threads of its own, rings a bell and does
+/// nothing else. Owned, move-only; belongs to the loop's thread.
+class NamedPipe {
 public:
+    using End = NamedPipe;
+    /// Sockets go over it by a ticket in the bytes (WSADuplicateSocketW).
     static constexpr bool passes_descriptors = false;
-    static Result<void> pair(Socket&, Socket&) { return Errc::unsupported; }
-    static Result<PeerCredentials> peer_credentials(const Socket&) { return Errc::unsupported; }
-    static bool trusted(const PeerCredentials&) { return false; }
+    static constexpr Ready when_it_takes_more = Ready::readable;
+
+    NamedPipe() = default;
+    NamedPipe(NamedPipe&& other) noexcept : context_(std::exchange(other.context_, nullptr)) {}
+    NamedPipe& operator=(NamedPipe&& other) noexcept {
+        std::swap(context_, other.context_);
+        return *this;
+    }
+    ~NamedPipe() { close(); }
+
+    /// Two ends that are connected with each other.
+    static Result<void> pair(NamedPipe& one, NamedPipe& other) {
+        static volatile LONG made = 0;
+        Text<64> name("rejoin-");
+        name.append_number(static_cast<std::int64_t>(::GetCurrentProcessId()));
+        name.append("-");
+        name.append_number(::InterlockedIncrement(&made));
+        auto waiting = listen({name.data(), name.size()});
+        if (!waiting) return waiting.error();
+        auto connected = connect({name.data(), name.size()});
+        if (!connected) return connected.error();
+        while (!waiting->context_->reading.over()) ::Sleep(0);  // it has been told already
+        waiting->context_->read();
+        one = std::move(*waiting);
+        other = std::move(*connected);
+        return {};
+    }
+    /// Connects to the pipe of that name (at most 200 characters from space to `~`, no `\`). Never waits: ERROR_FILE_NOT_FOUND where there
+    /// is none, `would_block` where somebody else is just being let in.
+    static Result<NamedPipe> connect(TextView name) {
+        Name path;
+        if (!path.set(name)) return Errc::invalid_argument;
+        const HANDLE pipe = ::CreateFileW(path.text, GENERIC_READ | GENERIC_WRITE, 0, nullptr, OPEN_EXISTING,
+                                          FILE_FLAG_OVERLAPPED | SECURITY_SQOS_PRESENT | SECURITY_IDENTIFICATION, nullptr);
+        if (pipe == INVALID_HANDLE_VALUE) return ::GetLastError() == ERROR_PIPE_BUSY ? Error(Errc::would_block) : last_error();
+        auto made = own(pipe, false);
+        if (made) made->context_->read();
+        return made;
+    }
+    /// Waits for others to connect, as `accept` tells; ERROR_ACCESS_DENIED where another process has that name. Only this user, and
+    /// administrators, can write to it (the system's default for named pipes), and nobody from another host.
+    static Result<NamedPipe> listen(TextView name) {
+        Name path;
+        if (!path.set(name)) return Errc::invalid_argument;
+        const HANDLE pipe = path.instance(FILE_FLAG_FIRST_PIPE_INSTANCE);
+        if (pipe == INVALID_HANDLE_VALUE) return last_error();
+        auto made = own(pipe, true);
+        if (!made) return made;
+        made->context_->path = path;
+        if (const Error error = made->context_->wait_for_client()) return error;
+        return made;
+    }
+    /// Who has connected to a pipe that listens, which goes on listening. `would_block`: nobody yet.
+    Result<NamedPipe> accept() {
+        context_->bell.clear();
+        if (!context_->reading.over()) return Errc::would_block;
+        const HANDLE next = context_->path.instance(0);
+        if (next == INVALID_HANDLE_VALUE) return last_error();
+        auto made = own(std::exchange(context_->pipe, next), true);
+        if (made) made->context_->read();
+        if (const Error error = context_->wait_for_client()) return error;
+        return made;
+    }
+    void close() {
+        if (context_ == nullptr) return;
+        const bool done = context_->close();
+        if (done) delete context_;  // else the system may still use it: leaked rather than freed
+        context_ = nullptr;
+    }
+    explicit operator bool() const { return context_ != nullptr; }
+    SOCKET fd() const { return context_->bell.fd(); }
+
+    /// Who is at the other end.
+    static Result<PeerCredentials> peer_credentials(const NamedPipe& end) {
+        const DWORD process = end.peer_process();
+        PeerCredentials peer;
+        TokenUser ours, theirs;
+        if (process == 0) return last_error();
+        peer.process = static_cast<std::int32_t>(process);
+        if (const Error error = ours.ask(::GetCurrentProcess())) return error;
+        const HANDLE other = ::OpenProcess(PROCESS_QUERY_LIMITED_INFORMATION, FALSE, process);
+        const bool known = other != nullptr && !theirs.ask(other);
+        if (other != nullptr) ::CloseHandle(other);
+        if (known && ::EqualSid(ours.sid(), theirs.sid()) != FALSE) peer.user = 0;
+        return peer;
+    }
+    static bool trusted(const PeerCredentials& peer) { return peer.user == 0; }
+    static bool gone(Error error) {
+        return error == Error::system(ERROR_BROKEN_PIPE) || error == Error::system(ERROR_NO_DATA) ||
+               error == Error::system(ERROR_PIPE_NOT_CONNECTED);
+    }
+
+    /// Sends bytes, at least two: how many of them were taken. Of those that the system has and the peer has no room for yet, all but the
+    /// first count as not taken: the caller sends them again, until they are.
+    static Result<std::size_t> send(NamedPipe& end, Bytes bytes, const Socket* = nullptr) { return end.context_->send(bytes); }
+    static Result<LocalReceived> receive(NamedPipe& end, MutableBytes to) { return end.context_->receive(to); }
+
+    /// Appends what lets the process at the other end, and no other, have a copy of the socket (WSAPROTOCOL_INFOW).
+    static Error issue_ticket(const NamedPipe& end, const Socket& socket, Array<std::byte>& ticket) {
+        WSAPROTOCOL_INFOW info;
+        if (::WSADuplicateSocketW(socket.fd(), end.peer_process(), &info) != 0) return detail::winsock_error();
+        return ticket.append(reinterpret_cast<const std::byte*>(&info), sizeof info) ? Error() : Error(Errc::out_of_memory);
+    }
+    /// The socket that a ticket is for; none where it is no good.
+    static Socket redeem_ticket(Bytes ticket) {
+        WSAPROTOCOL_INFOW info;
+        if (ticket.size() != sizeof info || detail::start_winsock()) return {};
+        std::memcpy(&info, ticket.data(), sizeof info);
+        return Socket(::WSASocketW(FROM_PROTOCOL_INFO, FROM_PROTOCOL_INFO, FROM_PROTOCOL_INFO, &info, 0,
+                                   WSA_FLAG_OVERLAPPED | detail::no_handle_inherit));
+    }
+    /// Two plain stream sockets, for any program, that are connected with each other: over the loopback, as Windows has no other.
+    static Result<void> stream_pair(Socket& one, Socket& other) {
+        auto listening = Socket::tcp(Family::v4), connecting = Socket::tcp(Family::v4);
+        if (!listening || !connecting) return listening ? connecting.error() : listening.error();
+        const Endpoint any("127.0.0.1", 0);
+        if (auto bound = listening->bind(any.ip(), 0); !bound) return bound;
+        if (auto started = listening->listen(1); !started) return started;
+        const auto connected = connecting->connect(any.ip(), listening->local_endpoint().port());
+        if (!connected && connected.error() != Errc::would_block) return connected;
+        detail::PollEntry entry{listening->fd(), detail::poll_in, 0};
+        detail::poll_wait(&entry, 1, 1000);
+        auto accepted = listening->accept();
+        if (!accepted) return accepted.error();
+        // Anybody on this host could have been first.
+        if (!(accepted->peer_endpoint() == connecting->local_endpoint())) return Error::system(WSAEACCES);
+        one = std::move(*accepted);
+        other = std::move(*connecting);
+        return {};
+    }
     static bool refuse_descriptors(const Socket&) { return false; }
-    static Result<std::size_t> send(const Socket&, Bytes, const Socket* = nullptr) { return Errc::unsupported; }
-    static Result<UnixReceived> receive(const Socket&, MutableBytes) { return Errc::unsupported; }
-    static bool gone(Error) { return true; }
+
+private:
+    static constexpr std::size_t buffer_size = 64 * 1024;
+
+    static Error last_error() { return Error::system(static_cast<int>(::GetLastError())); }
+
+    // One overlapped call at a time, whose end rings the bell.
+    struct Call {
+        OVERLAPPED state{};
+        HANDLE event = nullptr, wait = nullptr;
+        bool pending = false;
+
+        bool open(detail::Bell& bell) {
+            event = ::CreateEventW(nullptr, FALSE, FALSE, nullptr);
+            const auto rung = [](PVOID to, BOOLEAN) CALLBACK { static_cast<detail::Bell*>(to)->ring(); };
+            return event != nullptr && ::RegisterWaitForSingleObject(&wait, event, rung, &bell, INFINITE, WT_EXECUTEDEFAULT) != FALSE;
+        }
+        OVERLAPPED* begin() {
+            state = {};
+            state.hEvent = event;
+            pending = true;
+            return &state;
+        }
+        bool over() const { return !pending || HasOverlappedIoCompleted(&state); }
+        // False when the system may still use it.
+        bool close(HANDLE pipe) {
+            bool done = wait == nullptr || ::UnregisterWaitEx(wait, INVALID_HANDLE_VALUE) != FALSE;
+            if (!over()) ::CancelIoEx(pipe, &state);
+            if (!over()) done = ::WaitForSingleObject(event, 1000) == WAIT_OBJECT_0 && done;
+            if (done && event != nullptr) ::CloseHandle(event);
+            return done;
+        }
+    };
+    struct Name {
+        wchar_t text[220];
+
+        bool set(TextView name) {
+            static constexpr wchar_t root[] = L"\\\\.\\pipe\\";
+            std::size_t n = 0;
+            for (; root[n] != 0; ++n) text[n] = root[n];
+            if (name.size() == 0 || name.size() > 200) return false;
+            for (char c : name) {
+                if (c < ' ' || c > '~' || c == '\\') return false;
+                text[n++] = static_cast<wchar_t>(c);
+            }
+            text[n] = 0;
+            return true;
+        }
+        HANDLE instance(DWORD first) const {
+            constexpr DWORD mode = PIPE_TYPE_BYTE | PIPE_READMODE_BYTE | 8;  // PIPE_REJECT_REMOTE_CLIENTS
+            return ::CreateNamedPipeW(text, PIPE_ACCESS_DUPLEX | FILE_FLAG_OVERLAPPED | first, mode, PIPE_UNLIMITED_INSTANCES, buffer_size,
+                                      buffer_size, 0, nullptr);
+        }
+    };
+    struct Context {
+        HANDLE pipe = INVALID_HANDLE_VALUE;
+        bool server = false;
+        detail::Bell bell;
+        Call reading, writing;  // or waiting for who connects
+        Name path;              // of one that listens
+        Error failed;           // what reading came to
+        std::size_t in_from = 0, in_size = 0, out_size = 0;
+        std::byte in[buffer_size], out[buffer_size];
+
+        Error wait_for_client() {
+            if (::ConnectNamedPipe(pipe, reading.begin()) != FALSE || ::GetLastError() == ERROR_IO_PENDING) return {};
+            reading.pending = false;
+            if (::GetLastError() != ERROR_PIPE_CONNECTED) return last_error();
+            bell.ring();
+            return {};
+        }
+        void read() {
+            in_from = in_size = 0;
+            if (::ReadFile(pipe, in, buffer_size, nullptr, reading.begin()) != FALSE || ::GetLastError() == ERROR_IO_PENDING) return;
+            failed = last_error();
+            reading.pending = false;
+            bell.ring();
+        }
+        Result<LocalReceived> receive(MutableBytes to) {
+            bell.clear();  // first, so that what comes meanwhile rings again
+            if (failed) return failed;
+            if (in_from == in_size) {
+                if (!reading.over()) return Errc::would_block;
+                DWORD n = 0;
+                if (::GetOverlappedResult(pipe, &reading.state, &n, FALSE) == FALSE) return failed = last_error();
+                reading.pending = false;
+                in_size = n;
+            }
+            const std::size_t left = in_size - in_from, n = left < to.size() ? left : to.size();
+            copy(to.data(), {in + in_from, n});
+            in_from += n;
+            if (in_from == in_size)
+                read();
+            else
+                bell.ring();
+            return LocalReceived{n, false, {}};
+        }
+        Result<std::size_t> send(Bytes bytes) {
+            if (writing.pending) {
+                if (!writing.over()) return Errc::would_block;
+                DWORD n = 0;
+                writing.pending = false;
+                if (::GetOverlappedResult(pipe, &writing.state, &n, FALSE) == FALSE) return last_error();
+                return out_size - 1;
+            }
+            out_size = bytes.size() < buffer_size ? bytes.size() : buffer_size;
+            copy(out, bytes.first(out_size));
+            DWORD n = 0;
+            if (::WriteFile(pipe, out, static_cast<DWORD>(out_size), &n, writing.begin()) == FALSE) {
+                if (::GetLastError() == ERROR_IO_PENDING) return std::size_t{1};
+                writing.pending = false;
+                return last_error();
+            }
+            writing.pending = false;
+            return out_size;
+        }
+        bool close() {
+            bool done = reading.close(pipe);
+            done = writing.close(pipe) && done;
+            if (pipe != INVALID_HANDLE_VALUE) ::CloseHandle(pipe);
+            return done;
+        }
+    };
+    struct TokenUser {
+        alignas(TOKEN_USER) std::byte room[sizeof(TOKEN_USER) + SECURITY_MAX_SID_SIZE];
+
+        Error ask(HANDLE process) {
+            HANDLE token = nullptr;
+            DWORD size = 0;
+            if (::OpenProcessToken(process, TOKEN_QUERY, &token) == FALSE) return last_error();
+            const bool told = ::GetTokenInformation(token, ::TokenUser, room, sizeof room, &size) != FALSE;
+            const Error error = told ? Error() : last_error();
+            ::CloseHandle(token);
+            return error;
+        }
+        PSID sid() { return reinterpret_cast<TOKEN_USER*>(room)->User.Sid; }
+    };
+    static Result<NamedPipe> own(HANDLE pipe, bool server) {
+        NamedPipe made;
+        made.context_ = new (std::nothrow) Context;
+        if (made.context_ == nullptr) {
+            ::CloseHandle(pipe);
+            return Errc::out_of_memory;
+        }
+        Context& context = *made.context_;
+        context.pipe = pipe;
+        context.server = server;
+        if (const Error error = context.bell.open()) return error;
+        if (!context.reading.open(context.bell) || !context.writing.open(context.bell)) return last_error();
+        return made;
+    }
+    DWORD peer_process() const {
+        ULONG process = 0;
+        if (context_->server)
+            ::GetNamedPipeClientProcessId(context_->pipe, &process);
+        else
+            ::GetNamedPipeServerProcessId(context_->pipe, &process);
+        return process;
+    }
+
+    Context* context_ = nullptr;
 };
+
+using LocalSocket = NamedPipe;
 
 }  // namespace rejoin::inline v0_1
 #endif
@@ -1521,13 +2007,12 @@ namespace rejoin::inline v0_1::handoff {
 /// over `pipe`, which stays here and rejoins. `local` is an idle pipe over one plain connection, such as `Pipe<NoEvents, Tcp, FailFast>`,
 /// which carries the bytes between the two, with back-pressure and half-close (`Pipe::link`); both pipes live as long as the conversation.
 /// The caller owns the socket, and gives it away, as by `start_program`. It refuses descriptors where the system can. Errors of
-/// `UnixSocket::pair`, `Pipe::adopt` and `Pipe::link`.
+/// `LocalSocket::stream_pair`, `Pipe::adopt` and `Pipe::link`.
 template <class Local, class P>
 Result<Socket> plain_end(Local& local, P& pipe) {
-    static_assert(UnixSocket::passes_descriptors, "this system cannot give a socket to another program that way");
     Socket ours, theirs;
-    if (auto made = UnixSocket::pair(ours, theirs); !made) return made.error();
-    static_cast<void>(UnixSocket::refuse_descriptors(ours) && UnixSocket::refuse_descriptors(theirs));
+    if (auto made = LocalSocket::stream_pair(ours, theirs); !made) return made.error();
+    static_cast<void>(LocalSocket::refuse_descriptors(ours) && LocalSocket::refuse_descriptors(theirs));
     if (auto adopted = local.adopt(std::move(ours)); !adopted) return adopted.error();
     if (auto linked = local.link(pipe); !linked) {
         local.abort();
@@ -1725,118 +2210,6 @@ private:
 
 }  // namespace rejoin::inline v0_1
 
-#include <cstddef>
-#include <cstdint>
-#include <new>
-#include <type_traits>
-#include <utility>
-
-namespace rejoin::inline v0_1 {
-
-/// A growing array that never throws: where memory runs out, `push` says so and nothing has changed. Move-only; `copy_from` copies.
-template <class T>
-class Array {
-public:
-    Array() = default;
-    Array(Array&& other) noexcept
-        : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)), capacity_(std::exchange(other.capacity_, 0)) {}
-    Array& operator=(Array&& other) noexcept {
-        std::swap(data_, other.data_);
-        std::swap(size_, other.size_);
-        std::swap(capacity_, other.capacity_);
-        return *this;
-    }
-    ~Array() { reset(); }
-
-    T* begin() { return data_; }
-    T* end() { return data_ + size_; }
-    const T* begin() const { return data_; }
-    const T* end() const { return data_ + size_; }
-    T* data() { return data_; }
-    const T* data() const { return data_; }
-    std::size_t size() const { return size_; }
-    bool empty() const { return size_ == 0; }
-    T& operator[](std::size_t i) { return data_[i]; }
-    const T& operator[](std::size_t i) const { return data_[i]; }
-    T& back() { return data_[size_ - 1]; }
-
-    /// Room for `n` elements in all; false when memory is out.
-    bool reserve(std::size_t n) {
-        if (n <= capacity_) return true;
-        if (n > UINT32_MAX || n > SIZE_MAX / 2 / sizeof(T)) return false;
-        T* grown = static_cast<T*>(::operator new(n * sizeof(T), std::nothrow));
-        if (grown == nullptr) return false;
-        for (std::size_t i = 0; i < size_; ++i) {
-            ::new (static_cast<void*>(grown + i)) T(std::move(data_[i]));
-            data_[i].~T();
-        }
-        ::operator delete(data_);
-        data_ = grown;
-        capacity_ = static_cast<std::uint32_t>(n);
-        return true;
-    }
-
-    /// Adds at the end; false when memory is out.
-    bool push(T value) {
-        if (size_ == capacity_ && !reserve(capacity_ == 0 ? 4 : std::size_t{capacity_} * 2)) return false;
-        ::new (static_cast<void*>(data_ + size_)) T(std::move(value));
-        ++size_;
-        return true;
-    }
-
-    /// Adds `n` elements at the end, of any value, for the caller to write; null when memory is out, or for none in an empty array.
-    T* extend(std::size_t n) requires std::is_trivially_copyable_v<T> {
-        const std::size_t need = size_ + n, twice = std::size_t{capacity_} * 2;
-        if (need > capacity_ && !reserve(need > twice ? need : twice)) return nullptr;
-        size_ = static_cast<std::uint32_t>(need);
-        return data_ + need - n;
-    }
-    /// Adds copies of `n` elements at the end; false, and unchanged, when memory is out.
-    bool append(const T* from, std::size_t n) requires std::is_trivially_copyable_v<T> {
-        if (n == 0) return true;
-        T* const to = extend(n);
-        if (to != nullptr) __builtin_memcpy(to, from, n * sizeof(T));
-        return to != nullptr;
-    }
-    /// Removes the last elements, so that `n` are left, of which there are at least as many.
-    void truncate(std::size_t n) {
-        while (size_ > n) pop();
-    }
-    void pop() { data_[--size_].~T(); }
-
-    /// Removes element `i`, keeping the order of the rest.
-    void erase(std::size_t i) {
-        for (; i + 1 < size_; ++i) data_[i] = std::move(data_[i + 1]);
-        pop();
-    }
-
-    /// Removes every element and keeps the memory.
-    void clear() { truncate(0); }
-
-    /// Removes every element and gives the memory back.
-    void reset() {
-        clear();
-        ::operator delete(std::exchange(data_, nullptr));
-        capacity_ = 0;
-    }
-
-    /// Becomes a copy of `other`; false, and empty, when memory is out.
-    bool copy_from(const Array& other) {
-        if (this == &other) return true;
-        clear();
-        if (!reserve(other.size_)) return false;
-        for (const T& value : other) push(value);
-        return true;
-    }
-
-private:
-    T* data_ = nullptr;
-    std::uint32_t size_ = 0;
-    std::uint32_t capacity_ = 0;
-};
-
-}  // namespace rejoin::inline v0_1
-
 namespace rejoin::inline v0_1::handoff {
 
 /// Appends `bytes` in base64 (RFC 4648 §4, with padding); false when memory is out.
@@ -1880,6 +2253,7 @@ inline Result<void> append_from_base64(Array<std::byte>& to, TextView text) {
         }
     };
     static constexpr Values values;
+    const auto of = [](char letter) { return int{values.of[static_cast<unsigned char>(letter)]}; };
 
     const std::size_t before = to.size();
     std::byte* const start = to.extend(text.size() / 4 * 3);
@@ -1887,13 +2261,22 @@ inline Result<void> append_from_base64(Array<std::byte>& to, TextView text) {
     std::byte* out = start;
     std::uint32_t bits = 0;
     unsigned letters = 0, padding = 0;
-    for (std::size_t i = 0; i < text.size(); ++i) {
+    std::size_t i = 0;
+    for (; text.size() - i >= 4; i += 4) {  // as long as there are four letters
+        const int a = of(text[i]), b = of(text[i + 1]), c = of(text[i + 2]), d = of(text[i + 3]);
+        if ((a | b | c | d) < 0) break;
+        const int three = a << 18 | b << 12 | c << 6 | d;
+        *out++ = static_cast<std::byte>(three >> 16);
+        *out++ = static_cast<std::byte>(three >> 8);
+        *out++ = static_cast<std::byte>(three);
+    }
+    for (; i < text.size(); ++i) {
         if (text[i] == '\\' && i + 1 < text.size() && text[i + 1] == '/') continue;
         if (text[i] == '=' && (letters % 4 == 3 || (letters % 4 == 2 && padding == 0) || padding == 1)) {
             ++padding;
             continue;
         }
-        const int value = values.of[static_cast<unsigned char>(text[i])];
+        const int value = of(text[i]);
         if (value < 0 || padding > 0) return Errc::malformed;
         bits = bits << 6 | static_cast<std::uint32_t>(value);
         if (++letters % 4 != 0) continue;
@@ -1937,23 +2320,24 @@ public:
     TextView text() const { return {from_, static_cast<std::size_t>(to_ - from_)}; }
     bool is_object() const { return from_ != nullptr && *from_ == '{'; }
 
-    /// The member of that name (which has no escapes); none where there is none, and of what is no object.
-    Json operator[](TextView name) const {
-        if (!is_object()) return {};
+    /// The members of those names (which have no escapes), in one pass: none where there is none, and of what is no object.
+    template <std::size_t N>
+    void members(const TextView (&names)[N], Json (&found)[N]) const {
+        if (!is_object()) return;
         const char* at = from_ + 1;
         for (space(at, to_); *at != '}'; space(at, to_)) {
-            const char* const key = at;
+            const char* const key = at + 1;
             string(at, to_);
-            const bool found = TextView(key + 1, static_cast<std::size_t>(at - key - 2)) == name;
+            const TextView name(key, static_cast<std::size_t>(at - key - 1));
             space(at, to_);
             space(++at, to_);
             const char* const from = at;
             value(at, to_, 32);
-            if (found) return Json(from, at);
+            for (std::size_t i = 0; i < N; ++i)
+                if (names[i] == name && !found[i]) found[i] = Json(from, at);
             space(at, to_);
             if (*at == ',') ++at;
         }
-        return {};
     }
 
     /// What stands between a string's quotes, with its escapes; nothing for what is no string.
@@ -2041,9 +2425,24 @@ private:
             space(at, end);
         }
     }
+    // Eight characters at a time, as long as none of them ends the string, escapes, or may not be there: each has to be looked at in text
+    // that is mostly base64.
+    static void skip_plain(const char*& at, const char* end) {
+        constexpr std::uint64_t ones = 0x0101010101010101, highs = ones << 7;
+        const auto zero_in = [](std::uint64_t word) { return (word - ones) & ~word & highs; };
+        for (std::uint64_t eight; end - at >= 8; at += 8) {
+            std::memcpy(&eight, at, 8);
+            const std::uint64_t controls = (eight - ones * ' ') & ~eight & highs;
+            if ((zero_in(eight ^ ones * '"') | zero_in(eight ^ ones * '\\') | controls) != 0) return;
+        }
+    }
     static bool string(const char*& at, const char* end) {
         if (at == end || *at++ != '"') return false;
-        for (; at != end && *at != '"'; ++at) {
+        for (unsigned run = 1; at != end && *at != '"'; ++at, ++run) {
+            if (run % 16 == 0) {  // not a short one
+                skip_plain(at, end);
+                if (at == end || *at == '"') break;
+            }
             if (static_cast<unsigned char>(*at) < ' ') return false;
             if (*at != '\\') continue;
             if (++at == end) return false;
@@ -3557,6 +3956,8 @@ struct Luggage {
     Array<std::byte> unread;
     /// Bytes that the sender's program has queued: they come before all that is still to be written.
     Array<std::byte> unsent;
+    /// Where the system passes no descriptors: what brings the socket. The channel's own.
+    Array<std::byte> ticket;
     /// What a side that connects was asked to connect to; not `valid` on the side that accepts.
     Endpoint peer;
     /// The session, where there is one.
@@ -3657,82 +4058,90 @@ inline void write_session(LineWriter& line, const session::State& s) {
     line.bytes("held", s.held).bytes("replay", s.replay).close();
 }
 
-// Reads members; once one is not what it has to be, `error` says so.
-class Reader {
-public:
-    explicit Reader(Json object) : object_(object) {}
+// Reads values; once one is not what it has to be, `error` says so. One that is absent leaves things as they are.
+struct Reader {
     Error error;
 
     template <class T>
-    void number(TextView name, T& to) {
-        const Json member = object_[name];
-        if (!member) return;
-        const auto n = member.number();
+    void number(Json from, T& to) {
+        if (!from) return;
+        const auto n = from.number();
         if (!n || static_cast<T>(*n) != *n)
             error = Errc::malformed;
         else
             to = static_cast<T>(*n);
     }
-    void flag(TextView name, bool& to) const { to = object_[name].is_true(); }
-    void bytes(TextView name, Array<std::byte>& to) {
-        const Json member = object_[name];
-        if (!member) return;
-        const auto read = member.text()[0] == '"' ? append_from_base64(to, member.raw_string()) : Errc::malformed;
+    void bytes(Json from, Array<std::byte>& to) {
+        if (!from) return;
+        const auto read = from.text()[0] == '"' ? append_from_base64(to, from.raw_string()) : Errc::malformed;
         if (!read) error = read.error();
     }
     template <std::size_t N>
-    void exactly(TextView name, std::byte (&to)[N]) {
+    void exactly(Json from, std::byte (&to)[N]) {
         Array<std::byte> read;
-        bytes(name, read);
+        bytes(from, read);
         if (read.size() == N)
             copy(to, {read.data(), N});
         else if (!error)
             error = Errc::malformed;
     }
-
-private:
-    Json object_;
 };
 
-inline Error read_session(Json object, session::State& s) {
-    Reader read(object);
-    read.exactly("id", s.identity.id.bytes);
-    read.exactly("key", s.identity.key.bytes);
-    read.flag("accepted", s.accepted);
-    read.number("epoch", s.epoch);
-    read.number("askedEpoch", s.asked_epoch);
-    std::uint64_t round_trip = 0;
-    read.number("roundTrip", round_trip);
-    s.round_trip = Duration::nanoseconds(static_cast<std::int64_t>(round_trip));
-    read.number("acknowledged", s.acknowledged);
-    read.number("highestSent", s.highest_sent);
-    read.number("received", s.received);
-    read.flag("finishing", s.finishing);
-    read.flag("finAcknowledged", s.fin_acknowledged);
-    read.flag("peerFinished", s.peer_finished);
-    read.flag("heldFin", s.held_fin);
-    const Json connection = object["connection"];
-    s.attached = connection.is_object();
-    Reader of_connection(connection);
-    of_connection.number("sent", s.sent);
-    of_connection.number("acknowledgementSent", s.acknowledgement_sent);
-    of_connection.number("skip", s.skip);
-    of_connection.number("window", s.window);
-    of_connection.number("payloadOut", s.payload_out);
-    of_connection.number("payloadIn", s.payload_in);
-    s.pong_due = static_cast<bool>(connection["pong"]);
-    of_connection.number("pong", s.pong);
-    of_connection.bytes("out", s.out);
-    of_connection.bytes("in", s.in);
-    read.bytes("held", s.held);
-    read.bytes("replay", s.replay);
-    return read.error ? read.error : of_connection.error;
+inline void read_connection(Json object, Reader& read, session::State& s) {
+    static constexpr TextView names[] = {"sent", "acknowledgementSent", "skip", "window", "payloadOut", "payloadIn", "pong", "out", "in"};
+    Json found[std::size(names)];
+    object.members(names, found);
+    const auto& [sent, acknowledgement_sent, skip, window, payload_out, payload_in, pong, out, in] = found;
+    s.attached = object.is_object();
+    read.number(sent, s.sent);
+    read.number(acknowledgement_sent, s.acknowledgement_sent);
+    read.number(skip, s.skip);
+    read.number(window, s.window);
+    read.number(payload_out, s.payload_out);
+    read.number(payload_in, s.payload_in);
+    s.pong_due = static_cast<bool>(pong);
+    read.number(pong, s.pong);
+    read.bytes(out, s.out);
+    read.bytes(in, s.in);
+}
+inline void read_session(Json object, Reader& read, session::State& s) {
+    static constexpr TextView names[] = {"id",           "key",         "accepted",  "epoch",           "askedEpoch", "roundTrip",
+                                         "acknowledged", "highestSent", "finishing", "finAcknowledged", "received",   "peerFinished",
+                                         "heldFin",      "connection",  "held",      "replay"};
+    Json found[std::size(names)];
+    object.members(names, found);
+    const auto& [id, key, accepted, epoch, asked_epoch, round_trip, acknowledged, highest_sent, finishing, fin_acknowledged, received,
+                 peer_finished, held_fin, connection, held, replay] = found;
+    read.exactly(id, s.identity.id.bytes);
+    read.exactly(key, s.identity.key.bytes);
+    s.accepted = accepted.is_true();
+    read.number(epoch, s.epoch);
+    read.number(asked_epoch, s.asked_epoch);
+    std::uint64_t nanoseconds = 0;
+    read.number(round_trip, nanoseconds);
+    s.round_trip = Duration::nanoseconds(static_cast<std::int64_t>(nanoseconds));
+    read.number(acknowledged, s.acknowledged);
+    read.number(highest_sent, s.highest_sent);
+    s.finishing = finishing.is_true();
+    s.fin_acknowledged = fin_acknowledged.is_true();
+    read.number(received, s.received);
+    s.peer_finished = peer_finished.is_true();
+    s.held_fin = held_fin.is_true();
+    read_connection(connection, read, s);
+    read.bytes(held, s.held);
+    read.bytes(replay, s.replay);
 }
 
 }  // namespace detail
 
 /// Appends an offer, as one line; false when memory is out. `datagram_v6`: of a datagram socket, that its family is IPv6.
 [[gnu::cold]] inline bool write_offer(Array<char>& to, std::uint64_t id, SocketKind kind, bool datagram_v6, const Luggage& luggage) {
+    // Most of what there is to say beyond the bytes; base64 makes four of three.
+    static constexpr std::size_t words = 900;
+    const auto& s = luggage.session;
+    const std::size_t bytes = luggage.ticket.size() + luggage.unread.size() + luggage.unsent.size() + s.out.size() + s.in.size() +
+                              s.held.size() + s.replay.size();
+    if (!to.reserve(to.size() + luggage.note.size() + bytes / 3 * 4 + (luggage.resumable ? words : 160))) return false;
     detail::LineWriter line(to);
     switch (kind) {
         case SocketKind::none:
@@ -3755,7 +4164,7 @@ inline Error read_session(Json object, session::State& s) {
         line.text("host", luggage.peer.name() != nullptr ? TextView(luggage.peer.name()) : TextView(to_text(luggage.peer.ip())));
         line.number("port", luggage.peer.port());
     }
-    line.bytes("unread", luggage.unread).bytes("unsent", luggage.unsent);
+    line.bytes("ticket", luggage.ticket).bytes("unread", luggage.unread).bytes("unsent", luggage.unsent);
     if (luggage.resumable) detail::write_session(line, luggage.session);
     return line.raw(kind == SocketKind::none ? "}\n" : "}}\n").ok();
 }
@@ -3779,18 +4188,23 @@ inline bool write_message(Array<char>& to, Message::Type type, std::uint64_t id)
 [[gnu::cold]] inline Result<Message> read_message(TextView text, Luggage& luggage) {
     const auto line = Json::parse(text);
     if (!line) return line.error();
+    static constexpr TextView outer_names[] = {"cmd", "type", "msg"};
+    Json outer[std::size(outer_names)];
+    line->members(outer_names, outer);
+    const auto& [command, type, msg] = outer;
+
     Message message;
-    const Json command = (*line)["cmd"], msg = (*line)["msg"];
     if (command.is("NODE_HANDLE_ACK") || command.is("NODE_HANDLE_NACK")) {
         message.type = command.is("NODE_HANDLE_ACK") ? Message::Type::accept : Message::Type::decline;
         return message;
     }
     const bool handle = command.is("NODE_HANDLE");
     if (command && !handle) return message;
-    const Json body = handle ? msg : *line;
-    const Json word = body["rejoin"];
+    static constexpr TextView names[] = {"rejoin", "id", "note", "host", "port", "ticket", "unread", "unsent", "session"};
+    Json found[std::size(names)];
+    (handle ? msg : *line).members(names, found);
+    const auto& [word, id, note, host, port, ticket, unread, unsent, session] = found;
     if (handle) {
-        const Json type = (*line)["type"];
         message.type = Message::Type::offer;
         message.kind = type.is("net.Server") ? SocketKind::listener : type.is("dgram.Socket") ? SocketKind::datagram : SocketKind::stream;
         if (!word) {
@@ -3799,8 +4213,8 @@ inline bool write_message(Array<char>& to, Message::Type type, std::uint64_t id)
         }
     }
     if (!word) return message;
-    detail::Reader read(body);
-    read.number("id", message.id);
+    detail::Reader read;
+    read.number(id, message.id);
     message.ours = true;
     if (!handle && !word.is("offer")) {
         if (!word.is("commit") && !word.is("withdraw")) return Errc::malformed;
@@ -3810,22 +4224,21 @@ inline bool write_message(Array<char>& to, Message::Type type, std::uint64_t id)
     }
     if (!word.is("offer")) return Errc::malformed;
     message.type = Message::Type::offer;
-    if (const Json note = body["note"])
+    if (note)
         if (auto copied = note.append_to(luggage.note); !copied) return copied.error();
-    if (const Json host = body["host"]) {
-        std::uint16_t port = 0;
-        read.number("port", port);
+    if (host) {
+        std::uint16_t number = 0;
+        read.number(port, number);
         Array<char> name;
         if (auto copied = host.append_to(name); !copied) return copied.error();
-        luggage.peer = Endpoint(TextView(name.data(), name.size()), port);
+        luggage.peer = Endpoint(TextView(name.data(), name.size()), number);
         if (!luggage.peer.valid()) return Errc::malformed;
     }
-    read.bytes("unread", luggage.unread);
-    read.bytes("unsent", luggage.unsent);
-    const Json session = body["session"];
+    read.bytes(ticket, luggage.ticket);
+    read.bytes(unread, luggage.unread);
+    read.bytes(unsent, luggage.unsent);
     luggage.resumable = session.is_object();
-    if (luggage.resumable)
-        if (const Error error = detail::read_session(session, luggage.session)) return error;
+    if (luggage.resumable) detail::read_session(session, read, luggage.session);
     if (read.error) return read.error;
     if (!handle && !luggage.resumable) return Errc::malformed;  // nothing moves
     return message;
@@ -4000,18 +4413,6 @@ private:
 
 }  // namespace rejoin::inline v0_1::detail
 #endif
-
-#include <cstdint>
-
-namespace rejoin::inline v0_1 {
-
-/// What a descriptor is ready for, or is to be watched for. An error or a hang-up counts as both: the call that follows tells which.
-enum class Ready : std::uint8_t { none = 0, readable = 1, writable = 2, both = 3 };
-
-constexpr Ready operator|(Ready a, Ready b) { return static_cast<Ready>(static_cast<unsigned>(a) | static_cast<unsigned>(b)); }
-constexpr bool has(Ready set, Ready what) { return (static_cast<unsigned>(set) & static_cast<unsigned>(what)) != 0; }
-
-}  // namespace rejoin::inline v0_1
 
 #if !defined(_WIN32) && !defined(__linux__) && !defined(REJOIN_POLL)
 #include <sys/event.h>
@@ -4249,60 +4650,6 @@ private:
 };
 
 }  // namespace rejoin::inline v0_1
-#endif
-
-#if defined(_WIN32)
-
-namespace rejoin::inline v0_1::detail {
-
-using PollHandle = SOCKET;
-using PollEntry = WSAPOLLFD;
-inline constexpr short poll_in = POLLRDNORM, poll_out = POLLWRNORM;
-
-inline int poll_wait(PollEntry* entries, std::size_t count, int timeout) { return ::WSAPoll(entries, static_cast<ULONG>(count), timeout); }
-
-/// Why an entry cannot be watched, if so.
-inline Error poll_refuses(PollEntry entry) {
-    const bool refused = entry.fd == INVALID_SOCKET || poll_wait(&entry, 1, 0) < 0 || (entry.revents & POLLNVAL) != 0;
-    return refused ? Error::system(WSAENOTSOCK) : Error();
-}
-
-/// What any thread may ring to end a wait: a datagram socket of this host that is connected to itself, readable until `clear`.
-class Bell {
-public:
-    Bell() = default;
-    Bell(const Bell&) = delete;
-    ~Bell() {
-        if (fd_ != INVALID_SOCKET) ::closesocket(fd_);
-    }
-    Error open() {
-        if (const Error error = start_winsock()) return error;
-        fd_ = ::WSASocketW(AF_INET, SOCK_DGRAM, 0, nullptr, 0, WSA_FLAG_OVERLAPPED | no_handle_inherit);
-        if (fd_ == INVALID_SOCKET) return winsock_error();
-        sockaddr_in self{};
-        self.sin_family = AF_INET;
-        self.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-        int size = sizeof self;
-        u_long on = 1;
-        auto* const address = reinterpret_cast<sockaddr*>(&self);
-        if (::ioctlsocket(fd_, static_cast<long>(FIONBIO), &on) != 0 || ::bind(fd_, address, size) != 0 ||
-            ::getsockname(fd_, address, &size) != 0 || ::connect(fd_, address, size) != 0)
-            return winsock_error();
-        return {};
-    }
-    SOCKET fd() const { return fd_; }
-    void ring() { ::send(fd_, "", 1, 0); }
-    void clear() {
-        char rung;
-        while (::recv(fd_, &rung, 1, 0) > 0) {
-        }
-    }
-
-private:
-    SOCKET fd_ = INVALID_SOCKET;
-};
-
-}  // namespace rejoin::inline v0_1::detail
 #endif
 
 #if defined(REJOIN_POLL) || defined(_WIN32)
@@ -4942,7 +5289,7 @@ public:
         /// An offer that was not accepted by then is withdrawn.
         Duration deadline = Duration::seconds(5);
         /// Whether to deal with whoever is at the other end. By default: the same user as this process.
-        bool (*trusts)(const PeerCredentials&) = UnixSocket::trusted;
+        bool (*trusts)(const PeerCredentials&) = LocalSocket::trusted;
 
         bool valid() const { return message_limit >= 256 && offers > 0 && deadline > Duration() && trusts != nullptr; }
     };
@@ -4968,14 +5315,12 @@ public:
         drop_incoming();
     }
 
-    /// Speaks over a connected Unix stream socket from now on, and owns it. EPERM where the peer is not to be trusted; `invalid_argument`
-    /// for options outside their bounds; `invalid_state` when it speaks already; else the system's error.
-    template <class S = UnixSocket>
-    Result<void> start(Socket socket) {
-        static_assert(S::passes_descriptors, "this system passes no descriptors over Unix sockets");
+    /// Speaks over a connected Unix stream socket, or on Windows a named pipe, from now on, and owns it. EPERM where the peer is not to be
+    /// trusted; `invalid_argument` for options outside their bounds; `invalid_state` when it speaks already; else the system's error.
+    Result<void> start(LocalSocket::End socket) {
         if (!options_.valid()) return Errc::invalid_argument;
         if (socket_) return Errc::invalid_state;
-        const auto peer = UnixSocket::peer_credentials(socket);
+        const auto peer = LocalSocket::peer_credentials(socket);
         if (!peer) return peer.error();
         if (!options_.trusts(*peer)) return Error::system(EPERM);
         if (auto watched = watch_.start(socket.fd(), Ready::readable); !watched) return watched;
@@ -5004,11 +5349,11 @@ public:
         auto* line = new (std::nothrow) Line(Message::Type::offer);
         auto* offer = new (std::nothrow) Offer;
         const bool v6 = kind == SocketKind::datagram && parcel.socket.local_endpoint().ip().family == Family::v6;
-        Error error;
-        if (line == nullptr || offer == nullptr || !write_offer(line->text, next_id_, kind, v6, parcel))
-            error = Errc::out_of_memory;
-        else if (line->text.size() > options_.message_limit)
-            error = Errc::too_large;
+        Error error = line == nullptr || offer == nullptr ? Errc::out_of_memory : Error();
+        parcel.ticket.clear();
+        if (!error && parcel.socket) error = LocalSocket::issue_ticket(socket_, parcel.socket, parcel.ticket);
+        if (!error && !write_offer(line->text, next_id_, kind, v6, parcel)) error = Errc::out_of_memory;
+        if (!error && line->text.size() > options_.message_limit) error = Errc::too_large;
         if (error) {
             delete line;
             delete offer;
@@ -5100,10 +5445,10 @@ private:
         while (auto* line = static_cast<Line*>(lines_.front())) {
             const Bytes left = TextView(line->text.data() + line->written, line->text.size() - line->written).bytes();
             const bool with_descriptor = line->type == Message::Type::offer && line->written == 0 && line->offer->parcel.socket;
-            const auto sent = UnixSocket::send(socket_, left, with_descriptor ? &line->offer->parcel.socket : nullptr);
+            const auto sent = LocalSocket::send(socket_, left, with_descriptor ? &line->offer->parcel.socket : nullptr);
             if (!sent) {
-                if (sent.error() == Errc::would_block) return watch_.change(Ready::both);
-                if (!UnixSocket::gone(sent.error())) return fail(sent.error());
+                if (sent.error() == Errc::would_block) return watch_.change(LocalSocket::when_it_takes_more);
+                if (!LocalSocket::gone(sent.error())) return fail(sent.error());
                 drop(lines_);  // nobody hears it; what the peer said before is still to be read
                 break;
             }
@@ -5204,8 +5549,8 @@ private:
         if (!peer_is_gone) {
             // A line that makes no sense makes the receiver forget every offer.
             static constexpr char nonsense[] = "\n!\n";
-            const auto sent = UnixSocket::send(socket_, TextView(nonsense).bytes());
-            revoked = sent ? *sent == sizeof nonsense - 1 : UnixSocket::gone(sent.error());
+            const auto sent = LocalSocket::send(socket_, TextView(nonsense).bytes());
+            revoked = sent ? *sent == sizeof nonsense - 1 : LocalSocket::gone(sent.error());
         }
         closed_ = why;
         watch_.stop();
@@ -5228,7 +5573,7 @@ private:
     [[gnu::noinline]] void ready(Ready what) {
         bool destroyed = false;
         bool* const outer = std::exchange(destroyed_, &destroyed);
-        if (has(what, Ready::writable)) flush();
+        if (!lines_.empty()) flush();
         if (has(what, Ready::readable) && socket_) read(destroyed);
         if (destroyed) return leave(outer);
         destroyed_ = outer;
@@ -5236,9 +5581,9 @@ private:
     }
     void read(bool& destroyed) {
         const MutableBytes room = watch_.loop().scratch();
-        auto received = UnixSocket::receive(socket_, room);
+        auto received = LocalSocket::receive(socket_, room);
         if (!received && received.error() == Errc::would_block) return;
-        if (!received && !UnixSocket::gone(received.error())) return fail(received.error());
+        if (!received && !LocalSocket::gone(received.error())) return fail(received.error());
         if (!received || received->bytes == 0) return ended(destroyed);
         if (received->descriptor && !descriptors_.push(std::move(received->socket))) return fail(Errc::out_of_memory);
 
@@ -5291,9 +5636,14 @@ private:
     Error offered(const Message& message, Parcel& parcel) {
         parcel.kind = message.kind;
         if (message.kind != SocketKind::none) {
-            if (descriptors_.empty()) return Errc::malformed;
-            parcel.socket = std::move(descriptors_[0]);  // none where it is no socket
-            descriptors_.erase(0);
+            if (descriptors_.empty() == LocalSocket::passes_descriptors) return Errc::malformed;
+            if (LocalSocket::passes_descriptors) {
+                parcel.socket = std::move(descriptors_[0]);  // none where it is no socket
+                descriptors_.erase(0);
+            } else {
+                parcel.socket = LocalSocket::redeem_ticket({parcel.ticket.data(), parcel.ticket.size()});
+                parcel.ticket.reset();
+            }
         }
         for (ListNode* node = incoming_.front(); node != nullptr; node = incoming_.next(*node))
             if (message.ours && static_cast<Incoming*>(node)->id == message.id) return Errc::malformed;
@@ -5348,11 +5698,12 @@ private:
         }
     }
     void deliver(Parcel&& parcel) {
+        if (parcel.socket) parcel.socket.received();
         if (parcel_) parcel_(std::move(parcel));
     }
 
     const Options options_;
-    Socket socket_;
+    LocalSocket::End socket_;
     Loop::Watch watch_;
     Loop::Deferred kick_;
     Loop::Timer deadline_;

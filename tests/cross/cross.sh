@@ -153,8 +153,8 @@ wine() {
     # shellcheck disable=SC2086
     also=$(sources mingw) rooms $all_rooms
     $wine wineboot -i >/dev/null 2>&1 || true
-    # Wine 8 tells a reset as an end of the stream.
-    export but='~[netlab]~[reset]' run=$wine
+    # Wine 8 tells a reset as an end of the stream, and lets a second process listen at a pipe's name.
+    export but='~[netlab]~[reset]~[taken]' run=$wine
     echo "$all_rooms" | xargs -n1 -P "$(nproc)" bash -c 'run_one "$0"'
     for example in hello netwatch demo; do
         # shellcheck disable=SC2086

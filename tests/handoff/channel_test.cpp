@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "catch.hpp"
 
-#if !defined(_WIN32)
-#include <sys/wait.h>
-
 #include <memory>
 #include <rejoin/handoff/channel.hpp>
 #include <string>
 #include <vector>
+#if !defined(_WIN32)
+#include <sys/wait.h>
+#endif
 
 #include "os/system.hpp"
 #include "os/until.hpp"
@@ -25,7 +25,7 @@ std::string text(TextView view) { return {view.data(), view.size()}; }
 
 // A conversation to be moved: one end in a parcel, the other here.
 struct Moving {
-    Moving() { REQUIRE(UnixSocket::pair(parcel.socket, far_end)); }
+    Moving() { REQUIRE(LocalSocket::stream_pair(parcel.socket, far_end)); }
     Parcel parcel;
     Socket far_end;
 };
@@ -53,7 +53,7 @@ Channel::Options patient() {
 }
 // One end of a channel, and what it hears.
 struct Side {
-    Side(Loop& loop, Socket&& socket, const Channel::Options& options = patient()) : channel(loop, options) {
+    Side(Loop& loop, LocalSocket::End&& socket, const Channel::Options& options = patient()) : channel(loop, options) {
         channel.on_parcel([this](Parcel&& parcel) { parcels.push_back(std::move(parcel)); });
         channel.on_close([this](Error why) { closed.push_back(why); });
         channel.on_drained([this] { ++drained; });
@@ -64,6 +64,129 @@ struct Side {
     std::vector<Error> closed;
     int drained = 0;
 };
+}  // namespace
+
+TEST_CASE("a parcel arrives whole, and has one owner") {
+    const int before = open_descriptors();
+    {
+        Loop loop;
+        LocalSocket::End one, other;
+        REQUIRE(LocalSocket::pair(one, other));
+        Side from(loop, std::move(one)), to(loop, std::move(other));
+        Moving moving;
+        for (char c : std::string_view("for you")) REQUIRE(moving.parcel.note.push(c));
+        for (std::byte b : test::pattern(100'000)) REQUIRE(moving.parcel.unread.push(b));
+        Outcomes outcomes;
+        REQUIRE(moving.far_end.send(TextView("on its way").bytes()));
+        REQUIRE(from.channel.offer(std::move(moving.parcel), outcomes.done()));
+        CHECK(from.channel.offered() == 1);
+        CHECK(outcomes.errors.empty());
+        REQUIRE(until(loop, [&] { return !to.parcels.empty() && !outcomes.errors.empty(); }));
+        CHECK(outcomes.errors[0] == Error());
+        CHECK_FALSE(outcomes.parcels[0].socket);
+        CHECK(from.channel.offered() == 0);
+        Parcel& got = to.parcels[0];
+        CHECK(text({got.note.data(), got.note.size()}) == "for you");
+        CHECK(test::Buffer(got.unread.begin(), got.unread.end()) == test::pattern(100'000));
+        CHECK(heard(got.socket) == "on its way");
+        REQUIRE(got.socket.send(TextView("here").bytes()));
+        CHECK(heard(moving.far_end) == "here");
+        got.socket.close();
+        CHECK(heard(moving.far_end) == "end");  // nobody else holds it
+    }
+    CHECK(open_descriptors() == before);
+}
+
+TEST_CASE("every kind of socket moves, both ways over one channel") {
+    Loop loop;
+    LocalSocket::End one, other;
+    REQUIRE(LocalSocket::pair(one, other));
+    Side from(loop, std::move(one)), to(loop, std::move(other));
+    Outcomes outcomes;
+    const auto push = [&](Side& side, Socket&& socket) {
+        Parcel parcel;
+        parcel.socket = std::move(socket);
+        REQUIRE(side.channel.offer(std::move(parcel), outcomes.done()));
+    };
+    auto listener = Socket::tcp(Family::v4), udp = Socket::udp(Family::v6), back = Socket::udp(Family::v4);
+    REQUIRE(listener);
+    REQUIRE(listener->bind(IpAddress::v4(127, 0, 0, 1), 0));
+    REQUIRE(listener->listen(5));
+    const Endpoint at = listener->local_endpoint();
+    REQUIRE(udp);
+    push(from, std::move(*listener));
+    push(from, std::move(*udp));
+    push(to, std::move(*back));
+    REQUIRE(until(loop, [&] { return outcomes.errors.size() == 3 && to.parcels.size() == 2 && from.parcels.size() == 1; }));
+    CHECK(to.parcels[0].kind == SocketKind::listener);
+    CHECK(to.parcels[1].kind == SocketKind::datagram);
+    CHECK(to.parcels[0].socket.local_endpoint() == at);
+    auto caller = Socket::tcp(Family::v4);
+    REQUIRE(caller);
+    static_cast<void>(caller->connect(at.ip(), at.port()));
+    REQUIRE(until(loop, [&] { return static_cast<bool>(to.parcels[0].socket.accept()); }));
+}
+
+TEST_CASE("so many at once, and no more until there is room") {
+    Loop loop;
+    LocalSocket::End one, other;
+    REQUIRE(LocalSocket::pair(one, other));
+    Channel::Options options = patient();
+    options.offers = 4;
+    Side from(loop, std::move(one), options), to(loop, std::move(other), options);
+    Outcomes outcomes;
+    std::vector<std::unique_ptr<Moving>> all;
+    std::size_t offered = 0;
+    const auto go = [&] {
+        while (offered < 100) {
+            if (offered == all.size()) all.push_back(std::make_unique<Moving>());
+            const auto result = from.channel.offer(std::move(all[offered]->parcel), outcomes.done());
+            if (!result) {
+                REQUIRE(result.error() == Errc::would_block);
+                REQUIRE(all[offered]->parcel.socket);  // untouched
+                return;
+            }
+            ++offered;
+        }
+    };
+    from.channel.on_drained(go);
+    go();
+    CHECK(offered == 4);
+    REQUIRE(until(loop, [&] { return outcomes.errors.size() == 100 && to.parcels.size() == 100; }));
+    for (std::size_t i = 0; i < 100; ++i) {  // in order
+        REQUIRE(outcomes.errors[i] == Error());
+        REQUIRE(to.parcels[i].socket.send(TextView("x").bytes()));
+        REQUIRE(heard(all[i]->far_end) == "x");
+    }
+}
+
+TEST_CASE("what is declined comes back") {
+    Loop loop;
+    LocalSocket::End one, other;
+    REQUIRE(LocalSocket::pair(one, other));
+    Side from(loop, std::move(one)), to(loop, std::move(other));
+    to.channel.admit([](const Parcel& parcel) { return parcel.note.size() > 0; });
+    Moving refused, taken;
+    REQUIRE(taken.parcel.note.push('x'));
+    Outcomes outcomes;
+    REQUIRE(from.channel.offer(std::move(refused.parcel), outcomes.done()));
+    REQUIRE(from.channel.offer(std::move(taken.parcel), outcomes.done()));
+    REQUIRE(until(loop, [&] { return outcomes.errors.size() == 2 && to.parcels.size() == 1; }));
+    CHECK(outcomes.errors[0] == Errc::cancelled);
+    CHECK(outcomes.errors[1] == Error());
+    REQUIRE(outcomes.parcels[0].socket.send(TextView("mine again").bytes()));
+    CHECK(heard(refused.far_end) == "mine again");
+
+    to.channel.on_parcel({});
+    Moving unwanted;
+    REQUIRE(from.channel.offer(std::move(unwanted.parcel), outcomes.done()));
+    REQUIRE(until(loop, [&] { return outcomes.errors.size() == 3; }));
+    CHECK(outcomes.errors[2] == Errc::cancelled);
+}
+
+#if !defined(_WIN32)
+namespace {
+
 // A channel whose other end is played by the test.
 struct Played {
     explicit Played(Channel::Options options = patient()) {
@@ -109,124 +232,6 @@ std::string commit(int id) { return R"({"rejoin":"commit","id":)" + std::to_stri
 std::string withdraw(int id) { return R"({"rejoin":"withdraw","id":)" + std::to_string(id) + "}\n"; }
 
 }  // namespace
-
-TEST_CASE("a parcel arrives whole, and has one owner") {
-    const int before = open_descriptors();
-    {
-        Loop loop;
-        Socket one, other;
-        REQUIRE(UnixSocket::pair(one, other));
-        Side from(loop, std::move(one)), to(loop, std::move(other));
-        Moving moving;
-        for (char c : std::string_view("for you")) REQUIRE(moving.parcel.note.push(c));
-        for (std::byte b : test::pattern(100'000)) REQUIRE(moving.parcel.unread.push(b));
-        Outcomes outcomes;
-        REQUIRE(moving.far_end.send(TextView("on its way").bytes()));
-        REQUIRE(from.channel.offer(std::move(moving.parcel), outcomes.done()));
-        CHECK(from.channel.offered() == 1);
-        CHECK(outcomes.errors.empty());
-        REQUIRE(until(loop, [&] { return !to.parcels.empty() && !outcomes.errors.empty(); }));
-        CHECK(outcomes.errors[0] == Error());
-        CHECK_FALSE(outcomes.parcels[0].socket);
-        CHECK(from.channel.offered() == 0);
-        Parcel& got = to.parcels[0];
-        CHECK(text({got.note.data(), got.note.size()}) == "for you");
-        CHECK(test::Buffer(got.unread.begin(), got.unread.end()) == test::pattern(100'000));
-        CHECK(heard(got.socket) == "on its way");
-        REQUIRE(got.socket.send(TextView("here").bytes()));
-        CHECK(heard(moving.far_end) == "here");
-        got.socket.close();
-        CHECK(heard(moving.far_end) == "end");  // nobody else holds it
-    }
-    CHECK(open_descriptors() == before);
-}
-
-TEST_CASE("every kind of socket moves, both ways over one channel") {
-    Loop loop;
-    Socket one, other;
-    REQUIRE(UnixSocket::pair(one, other));
-    Side from(loop, std::move(one)), to(loop, std::move(other));
-    Outcomes outcomes;
-    const auto push = [&](Side& side, Socket&& socket) {
-        Parcel parcel;
-        parcel.socket = std::move(socket);
-        REQUIRE(side.channel.offer(std::move(parcel), outcomes.done()));
-    };
-    auto listener = Socket::tcp(Family::v4), udp = Socket::udp(Family::v6), back = Socket::udp(Family::v4);
-    REQUIRE(listener);
-    REQUIRE(listener->bind(IpAddress::v4(127, 0, 0, 1), 0));
-    REQUIRE(listener->listen(5));
-    const Endpoint at = listener->local_endpoint();
-    REQUIRE(udp);
-    push(from, std::move(*listener));
-    push(from, std::move(*udp));
-    push(to, std::move(*back));
-    REQUIRE(until(loop, [&] { return outcomes.errors.size() == 3 && to.parcels.size() == 2 && from.parcels.size() == 1; }));
-    CHECK(to.parcels[0].kind == SocketKind::listener);
-    CHECK(to.parcels[1].kind == SocketKind::datagram);
-    CHECK(to.parcels[0].socket.local_endpoint() == at);
-    auto caller = Socket::tcp(Family::v4);
-    REQUIRE(caller);
-    static_cast<void>(caller->connect(at.ip(), at.port()));
-    REQUIRE(until(loop, [&] { return static_cast<bool>(to.parcels[0].socket.accept()); }));
-}
-
-TEST_CASE("so many at once, and no more until there is room") {
-    Loop loop;
-    Socket one, other;
-    REQUIRE(UnixSocket::pair(one, other));
-    Channel::Options options = patient();
-    options.offers = 4;
-    Side from(loop, std::move(one), options), to(loop, std::move(other), options);
-    Outcomes outcomes;
-    std::vector<std::unique_ptr<Moving>> all;
-    std::size_t offered = 0;
-    const auto go = [&] {
-        while (offered < 100) {
-            if (offered == all.size()) all.push_back(std::make_unique<Moving>());
-            const auto result = from.channel.offer(std::move(all[offered]->parcel), outcomes.done());
-            if (!result) {
-                REQUIRE(result.error() == Errc::would_block);
-                REQUIRE(all[offered]->parcel.socket);  // untouched
-                return;
-            }
-            ++offered;
-        }
-    };
-    from.channel.on_drained(go);
-    go();
-    CHECK(offered == 4);
-    REQUIRE(until(loop, [&] { return outcomes.errors.size() == 100 && to.parcels.size() == 100; }));
-    for (std::size_t i = 0; i < 100; ++i) {  // in order
-        REQUIRE(outcomes.errors[i] == Error());
-        REQUIRE(to.parcels[i].socket.send(TextView("x").bytes()));
-        REQUIRE(heard(all[i]->far_end) == "x");
-    }
-}
-
-TEST_CASE("what is declined comes back") {
-    Loop loop;
-    Socket one, other;
-    REQUIRE(UnixSocket::pair(one, other));
-    Side from(loop, std::move(one)), to(loop, std::move(other));
-    to.channel.admit([](const Parcel& parcel) { return parcel.note.size() > 0; });
-    Moving refused, taken;
-    REQUIRE(taken.parcel.note.push('x'));
-    Outcomes outcomes;
-    REQUIRE(from.channel.offer(std::move(refused.parcel), outcomes.done()));
-    REQUIRE(from.channel.offer(std::move(taken.parcel), outcomes.done()));
-    REQUIRE(until(loop, [&] { return outcomes.errors.size() == 2 && to.parcels.size() == 1; }));
-    CHECK(outcomes.errors[0] == Errc::cancelled);
-    CHECK(outcomes.errors[1] == Error());
-    REQUIRE(outcomes.parcels[0].socket.send(TextView("mine again").bytes()));
-    CHECK(heard(refused.far_end) == "mine again");
-
-    to.channel.on_parcel({});
-    Moving unwanted;
-    REQUIRE(from.channel.offer(std::move(unwanted.parcel), outcomes.done()));
-    REQUIRE(until(loop, [&] { return outcomes.errors.size() == 3; }));
-    CHECK(outcomes.errors[2] == Errc::cancelled);
-}
 
 TEST_CASE("what cannot be offered stays with its owner") {
     Played played;

@@ -11,6 +11,12 @@ namespace {
 
 bool valid(std::string_view text) { return static_cast<bool>(Json::parse(text)); }
 std::string text(Json json) { return {json.text().data(), json.text().size()}; }
+Json member(Json object, const char* name) {
+    const TextView names[] = {name};
+    Json found[1];
+    object.members(names, found);
+    return found[0];
+}
 std::string characters(std::string_view literal) {
     Array<char> to;
     const auto json = Json::parse(literal);
@@ -48,15 +54,39 @@ TEST_CASE("members are found by name, the first of that name") {
     const std::string line = R"( {"a": 1, "bb" :{"a":2,"c":"}"}, "d":[{"a":3}], "a":4, "e" : "x" } )";
     const auto json = Json::parse(line);
     REQUIRE(json);
-    CHECK(text((*json)["a"]) == "1");
-    CHECK(text((*json)["bb"]["a"]) == "2");
-    CHECK(text((*json)["bb"]["c"]) == "\"}\"");
-    CHECK((*json)["e"].is("x"));
-    CHECK_FALSE((*json)["c"]);
-    CHECK_FALSE((*json)["b"]);
-    CHECK_FALSE((*json)["d"]["a"]);
-    CHECK_FALSE((*json)["none"]["none"]);
-    CHECK_FALSE(Json()["a"]);
+    CHECK(text(member(*json, "a")) == "1");
+    CHECK(text(member(member(*json, "bb"), "a")) == "2");
+    CHECK(text(member(member(*json, "bb"), "c")) == "\"}\"");
+    CHECK(member(*json, "e").is("x"));
+    CHECK_FALSE(member(*json, "c"));
+    CHECK_FALSE(member(*json, "b"));
+    CHECK_FALSE(member(member(*json, "d"), "a"));
+    CHECK_FALSE(member(member(*json, "none"), "none"));
+    CHECK_FALSE(member(Json(), "a"));
+
+    const TextView names[] = {"e", "none", "a"};
+    Json found[3];
+    json->members(names, found);
+    CHECK(found[0].is("x"));
+    CHECK_FALSE(found[1]);
+    CHECK(text(found[2]) == "1");
+}
+
+TEST_CASE("in a long string nothing is overlooked, wherever it stands") {
+    for (std::size_t size : {16u, 17u, 31u, 40u, 100u})
+        for (std::size_t at = 0; at < size; ++at) {
+            CAPTURE(size, at);
+            const auto with = [&](char c) {
+                std::string literal = '"' + std::string(size, 'A') + '"';
+                literal[at + 1] = c;
+                return literal;
+            };
+            for (char fine : {' ', '!', '#', '[', ']', '\x7f', '\x80', '\xff', '\xa2', '\xdc', '\x9f'}) CHECK(valid(with(fine)));
+            for (char wrong : {'\0', '\n', '\x1f', '\x01', '"', '\\'}) CHECK_FALSE(valid(with(wrong)));
+            std::string escaped = with('\\');
+            escaped[at + 2] = at + 1 < size ? '"' : '\\';
+            CHECK(valid(at + 1 < size ? escaped : escaped + '"'));
+        }
 }
 
 TEST_CASE("numbers are whole, and of 64 bits") {

@@ -1,7 +1,4 @@
 // SPDX-License-Identifier: BSL-1.0
-#include "catch.hpp"
-
-#if !defined(_WIN32)
 #include <rejoin/handoff/plain_end.hpp>
 #include <rejoin/handoff/push.hpp>
 
@@ -20,8 +17,8 @@ using PlainServer = Listener<Tcp, NoEvents, FailFast>;
 // Two processes' worth of channel, in one loop.
 struct Between {
     explicit Between(Loop& loop) : here(loop, patient()), there(loop, patient()) {
-        Socket one, other;
-        REQUIRE(UnixSocket::pair(one, other));
+        LocalSocket::End one, other;
+        REQUIRE(LocalSocket::pair(one, other));
         REQUIRE(here.start(std::move(one)));
         REQUIRE(there.start(std::move(other)));
     }
@@ -323,7 +320,7 @@ TEST_CASE("a listening socket moves, and who calls meanwhile waits") {
     CHECK(one.listener.listen(Socket()).error() == Errc::invalid_argument);
     CHECK(one.listener.listen(std::move(*Socket::tcp(Family::v4))).error() == Errc::invalid_argument);
     Socket connected, rest;
-    REQUIRE(UnixSocket::pair(connected, rest));
+    REQUIRE(LocalSocket::stream_pair(connected, rest));
     CHECK(one.listener.listen(std::move(connected)).error() == Errc::invalid_argument);
 }
 
@@ -418,7 +415,7 @@ TEST_CASE("a socket that cannot be watched comes back with its parcel") {
     Loop loop;
     Parcel parcel;
     Socket rest;
-    REQUIRE(UnixSocket::pair(parcel.socket, rest));
+    REQUIRE(LocalSocket::stream_pair(parcel.socket, rest));
     Pipe<NoEvents, UnwatchableTcp, FailFast> pipe(loop);
     CHECK(pipe.adopt(std::move(parcel)).error() == Errc::out_of_memory);
     REQUIRE(parcel.socket);
@@ -470,8 +467,9 @@ TEST_CASE("a plain end serves a program that knows nothing of sessions, whatever
     const auto pump = [&] {
         while (written < total) {
             std::byte piece[4000];
-            for (std::size_t i = 0; i < sizeof piece; ++i) piece[i] = at(written + i);
-            const auto n = end->send(Bytes(piece));
+            const std::size_t size = total - written < sizeof piece ? static_cast<std::size_t>(total - written) : sizeof piece;
+            for (std::size_t i = 0; i < size; ++i) piece[i] = at(written + i);
+            const auto n = end->send(Bytes(piece, size));
             if (!n) break;
             written += *n;
         }
@@ -580,7 +578,7 @@ TEST_CASE("a connection that one process accepts begins its session in another")
 
     // What it is said to have said may be nonsense: then it is closed, as one that says nonsense itself.
     Socket near_end, far_end;
-    REQUIRE(UnixSocket::pair(near_end, far_end));
+    REQUIRE(LocalSocket::stream_pair(near_end, far_end));
     Parcel nonsense;
     nonsense.socket = std::move(near_end);
     REQUIRE(nonsense.unread.append(TextView("GET / HTTP/1.1\r\n\r\n").bytes().data(), 18));
@@ -620,4 +618,3 @@ TEST_CASE("a plain end whose program stops reading holds the other side back") {
     end->close();  // as a program does that dies
     REQUIRE(until(loop, [&] { return server.heard.is(PipeState::closed); }));
 }
-#endif

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-#include <rejoin/os/unix_socket.hpp>
+#include <rejoin/os/local_socket.hpp>
 
 #include "catch.hpp"
 

@@ -47,6 +47,7 @@ inline Result<void> append_from_base64(Array<std::byte>& to, TextView text) {
         }
     };
     static constexpr Values values;
+    const auto of = [](char letter) { return int{values.of[static_cast<unsigned char>(letter)]}; };
 
     const std::size_t before = to.size();
     std::byte* const start = to.extend(text.size() / 4 * 3);
@@ -54,13 +55,22 @@ inline Result<void> append_from_base64(Array<std::byte>& to, TextView text) {
     std::byte* out = start;
     std::uint32_t bits = 0;
     unsigned letters = 0, padding = 0;
-    for (std::size_t i = 0; i < text.size(); ++i) {
+    std::size_t i = 0;
+    for (; text.size() - i >= 4; i += 4) {  // as long as there are four letters
+        const int a = of(text[i]), b = of(text[i + 1]), c = of(text[i + 2]), d = of(text[i + 3]);
+        if ((a | b | c | d) < 0) break;
+        const int three = a << 18 | b << 12 | c << 6 | d;
+        *out++ = static_cast<std::byte>(three >> 16);
+        *out++ = static_cast<std::byte>(three >> 8);
+        *out++ = static_cast<std::byte>(three);
+    }
+    for (; i < text.size(); ++i) {
         if (text[i] == '\\' && i + 1 < text.size() && text[i + 1] == '/') continue;
         if (text[i] == '=' && (letters % 4 == 3 || (letters % 4 == 2 && padding == 0) || padding == 1)) {
             ++padding;
             continue;
         }
-        const int value = values.of[static_cast<unsigned char>(text[i])];
+        const int value = of(text[i]);
         if (value < 0 || padding > 0) return Errc::malformed;
         bits = bits << 6 | static_cast<std::uint32_t>(value);
         if (++letters % 4 != 0) continue;

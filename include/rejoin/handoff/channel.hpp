@@ -5,8 +5,8 @@
 #include <rejoin/core/list.hpp>
 #include <rejoin/handoff/message.hpp>
 #include <rejoin/handoff/parcel.hpp>
+#include <rejoin/os/local_socket.hpp>
 #include <rejoin/os/loop.hpp>
-#include <rejoin/os/unix_socket.hpp>
 
 namespace rejoin::inline v0_1::handoff {
 
@@ -25,7 +25,7 @@ public:
         /// An offer that was not accepted by then is withdrawn.
         Duration deadline = Duration::seconds(5);
         /// Whether to deal with whoever is at the other end. By default: the same user as this process.
-        bool (*trusts)(const PeerCredentials&) = UnixSocket::trusted;
+        bool (*trusts)(const PeerCredentials&) = LocalSocket::trusted;
 
         bool valid() const { return message_limit >= 256 && offers > 0 && deadline > Duration() && trusts != nullptr; }
     };
@@ -51,14 +51,12 @@ public:
         drop_incoming();
     }
 
-    /// Speaks over a connected Unix stream socket from now on, and owns it. EPERM where the peer is not to be trusted; `invalid_argument`
-    /// for options outside their bounds; `invalid_state` when it speaks already; else the system's error.
-    template <class S = UnixSocket>
-    Result<void> start(Socket socket) {
-        static_assert(S::passes_descriptors, "this system passes no descriptors over Unix sockets");
+    /// Speaks over a connected Unix stream socket, or on Windows a named pipe, from now on, and owns it. EPERM where the peer is not to be
+    /// trusted; `invalid_argument` for options outside their bounds; `invalid_state` when it speaks already; else the system's error.
+    Result<void> start(LocalSocket::End socket) {
         if (!options_.valid()) return Errc::invalid_argument;
         if (socket_) return Errc::invalid_state;
-        const auto peer = UnixSocket::peer_credentials(socket);
+        const auto peer = LocalSocket::peer_credentials(socket);
         if (!peer) return peer.error();
         if (!options_.trusts(*peer)) return Error::system(EPERM);
         if (auto watched = watch_.start(socket.fd(), Ready::readable); !watched) return watched;
@@ -87,11 +85,11 @@ public:
         auto* line = new (std::nothrow) Line(Message::Type::offer);
         auto* offer = new (std::nothrow) Offer;
         const bool v6 = kind == SocketKind::datagram && parcel.socket.local_endpoint().ip().family == Family::v6;
-        Error error;
-        if (line == nullptr || offer == nullptr || !write_offer(line->text, next_id_, kind, v6, parcel))
-            error = Errc::out_of_memory;
-        else if (line->text.size() > options_.message_limit)
-            error = Errc::too_large;
+        Error error = line == nullptr || offer == nullptr ? Errc::out_of_memory : Error();
+        parcel.ticket.clear();
+        if (!error && parcel.socket) error = LocalSocket::issue_ticket(socket_, parcel.socket, parcel.ticket);
+        if (!error && !write_offer(line->text, next_id_, kind, v6, parcel)) error = Errc::out_of_memory;
+        if (!error && line->text.size() > options_.message_limit) error = Errc::too_large;
         if (error) {
             delete line;
             delete offer;
@@ -183,10 +181,10 @@ private:
         while (auto* line = static_cast<Line*>(lines_.front())) {
             const Bytes left = TextView(line->text.data() + line->written, line->text.size() - line->written).bytes();
             const bool with_descriptor = line->type == Message::Type::offer && line->written == 0 && line->offer->parcel.socket;
-            const auto sent = UnixSocket::send(socket_, left, with_descriptor ? &line->offer->parcel.socket : nullptr);
+            const auto sent = LocalSocket::send(socket_, left, with_descriptor ? &line->offer->parcel.socket : nullptr);
             if (!sent) {
-                if (sent.error() == Errc::would_block) return watch_.change(Ready::both);
-                if (!UnixSocket::gone(sent.error())) return fail(sent.error());
+                if (sent.error() == Errc::would_block) return watch_.change(LocalSocket::when_it_takes_more);
+                if (!LocalSocket::gone(sent.error())) return fail(sent.error());
                 drop(lines_);  // nobody hears it; what the peer said before is still to be read
                 break;
             }
@@ -287,8 +285,8 @@ private:
         if (!peer_is_gone) {
             // A line that makes no sense makes the receiver forget every offer.
             static constexpr char nonsense[] = "\n!\n";
-            const auto sent = UnixSocket::send(socket_, TextView(nonsense).bytes());
-            revoked = sent ? *sent == sizeof nonsense - 1 : UnixSocket::gone(sent.error());
+            const auto sent = LocalSocket::send(socket_, TextView(nonsense).bytes());
+            revoked = sent ? *sent == sizeof nonsense - 1 : LocalSocket::gone(sent.error());
         }
         closed_ = why;
         watch_.stop();
@@ -311,7 +309,7 @@ private:
     [[gnu::noinline]] void ready(Ready what) {
         bool destroyed = false;
         bool* const outer = std::exchange(destroyed_, &destroyed);
-        if (has(what, Ready::writable)) flush();
+        if (!lines_.empty()) flush();
         if (has(what, Ready::readable) && socket_) read(destroyed);
         if (destroyed) return leave(outer);
         destroyed_ = outer;
@@ -319,9 +317,9 @@ private:
     }
     void read(bool& destroyed) {
         const MutableBytes room = watch_.loop().scratch();
-        auto received = UnixSocket::receive(socket_, room);
+        auto received = LocalSocket::receive(socket_, room);
         if (!received && received.error() == Errc::would_block) return;
-        if (!received && !UnixSocket::gone(received.error())) return fail(received.error());
+        if (!received && !LocalSocket::gone(received.error())) return fail(received.error());
         if (!received || received->bytes == 0) return ended(destroyed);
         if (received->descriptor && !descriptors_.push(std::move(received->socket))) return fail(Errc::out_of_memory);
 
@@ -374,9 +372,14 @@ private:
     Error offered(const Message& message, Parcel& parcel) {
         parcel.kind = message.kind;
         if (message.kind != SocketKind::none) {
-            if (descriptors_.empty()) return Errc::malformed;
-            parcel.socket = std::move(descriptors_[0]);  // none where it is no socket
-            descriptors_.erase(0);
+            if (descriptors_.empty() == LocalSocket::passes_descriptors) return Errc::malformed;
+            if (LocalSocket::passes_descriptors) {
+                parcel.socket = std::move(descriptors_[0]);  // none where it is no socket
+                descriptors_.erase(0);
+            } else {
+                parcel.socket = LocalSocket::redeem_ticket({parcel.ticket.data(), parcel.ticket.size()});
+                parcel.ticket.reset();
+            }
         }
         for (ListNode* node = incoming_.front(); node != nullptr; node = incoming_.next(*node))
             if (message.ours && static_cast<Incoming*>(node)->id == message.id) return Errc::malformed;
@@ -431,11 +434,12 @@ private:
         }
     }
     void deliver(Parcel&& parcel) {
+        if (parcel.socket) parcel.socket.received();
         if (parcel_) parcel_(std::move(parcel));
     }
 
     const Options options_;
-    Socket socket_;
+    LocalSocket::End socket_;
     Loop::Watch watch_;
     Loop::Deferred kick_;
     Loop::Timer deadline_;

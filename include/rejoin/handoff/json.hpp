@@ -28,23 +28,24 @@ public:
     TextView text() const { return {from_, static_cast<std::size_t>(to_ - from_)}; }
     bool is_object() const { return from_ != nullptr && *from_ == '{'; }
 
-    /// The member of that name (which has no escapes); none where there is none, and of what is no object.
-    Json operator[](TextView name) const {
-        if (!is_object()) return {};
+    /// The members of those names (which have no escapes), in one pass: none where there is none, and of what is no object.
+    template <std::size_t N>
+    void members(const TextView (&names)[N], Json (&found)[N]) const {
+        if (!is_object()) return;
         const char* at = from_ + 1;
         for (space(at, to_); *at != '}'; space(at, to_)) {
-            const char* const key = at;
+            const char* const key = at + 1;
             string(at, to_);
-            const bool found = TextView(key + 1, static_cast<std::size_t>(at - key - 2)) == name;
+            const TextView name(key, static_cast<std::size_t>(at - key - 1));
             space(at, to_);
             space(++at, to_);
             const char* const from = at;
             value(at, to_, 32);
-            if (found) return Json(from, at);
+            for (std::size_t i = 0; i < N; ++i)
+                if (names[i] == name && !found[i]) found[i] = Json(from, at);
             space(at, to_);
             if (*at == ',') ++at;
         }
-        return {};
     }
 
     /// What stands between a string's quotes, with its escapes; nothing for what is no string.
@@ -132,9 +133,24 @@ private:
             space(at, end);
         }
     }
+    // Eight characters at a time, as long as none of them ends the string, escapes, or may not be there: each has to be looked at in text
+    // that is mostly base64.
+    static void skip_plain(const char*& at, const char* end) {
+        constexpr std::uint64_t ones = 0x0101010101010101, highs = ones << 7;
+        const auto zero_in = [](std::uint64_t word) { return (word - ones) & ~word & highs; };
+        for (std::uint64_t eight; end - at >= 8; at += 8) {
+            std::memcpy(&eight, at, 8);
+            const std::uint64_t controls = (eight - ones * ' ') & ~eight & highs;
+            if ((zero_in(eight ^ ones * '"') | zero_in(eight ^ ones * '\\') | controls) != 0) return;
+        }
+    }
     static bool string(const char*& at, const char* end) {
         if (at == end || *at++ != '"') return false;
-        for (; at != end && *at != '"'; ++at) {
+        for (unsigned run = 1; at != end && *at != '"'; ++at, ++run) {
+            if (run % 16 == 0) {  // not a short one
+                skip_plain(at, end);
+                if (at == end || *at == '"') break;
+            }
             if (static_cast<unsigned char>(*at) < ' ') return false;
             if (*at != '\\') continue;
             if (++at == end) return false;

@@ -17,6 +17,8 @@ struct Luggage {
     Array<std::byte> unread;
     /// Bytes that the sender's program has queued: they come before all that is still to be written.
     Array<std::byte> unsent;
+    /// Where the system passes no descriptors: what brings the socket. The channel's own.
+    Array<std::byte> ticket;
     /// What a side that connects was asked to connect to; not `valid` on the side that accepts.
     Endpoint peer;
     /// The session, where there is one.

@@ -96,82 +96,90 @@ inline void write_session(LineWriter& line, const session::State& s) {
     line.bytes("held", s.held).bytes("replay", s.replay).close();
 }
 
-// Reads members; once one is not what it has to be, `error` says so.
-class Reader {
-public:
-    explicit Reader(Json object) : object_(object) {}
+// Reads values; once one is not what it has to be, `error` says so. One that is absent leaves things as they are.
+struct Reader {
     Error error;
 
     template <class T>
-    void number(TextView name, T& to) {
-        const Json member = object_[name];
-        if (!member) return;
-        const auto n = member.number();
+    void number(Json from, T& to) {
+        if (!from) return;
+        const auto n = from.number();
         if (!n || static_cast<T>(*n) != *n)
             error = Errc::malformed;
         else
             to = static_cast<T>(*n);
     }
-    void flag(TextView name, bool& to) const { to = object_[name].is_true(); }
-    void bytes(TextView name, Array<std::byte>& to) {
-        const Json member = object_[name];
-        if (!member) return;
-        const auto read = member.text()[0] == '"' ? append_from_base64(to, member.raw_string()) : Errc::malformed;
+    void bytes(Json from, Array<std::byte>& to) {
+        if (!from) return;
+        const auto read = from.text()[0] == '"' ? append_from_base64(to, from.raw_string()) : Errc::malformed;
         if (!read) error = read.error();
     }
     template <std::size_t N>
-    void exactly(TextView name, std::byte (&to)[N]) {
+    void exactly(Json from, std::byte (&to)[N]) {
         Array<std::byte> read;
-        bytes(name, read);
+        bytes(from, read);
         if (read.size() == N)
             copy(to, {read.data(), N});
         else if (!error)
             error = Errc::malformed;
     }
-
-private:
-    Json object_;
 };
 
-inline Error read_session(Json object, session::State& s) {
-    Reader read(object);
-    read.exactly("id", s.identity.id.bytes);
-    read.exactly("key", s.identity.key.bytes);
-    read.flag("accepted", s.accepted);
-    read.number("epoch", s.epoch);
-    read.number("askedEpoch", s.asked_epoch);
-    std::uint64_t round_trip = 0;
-    read.number("roundTrip", round_trip);
-    s.round_trip = Duration::nanoseconds(static_cast<std::int64_t>(round_trip));
-    read.number("acknowledged", s.acknowledged);
-    read.number("highestSent", s.highest_sent);
-    read.number("received", s.received);
-    read.flag("finishing", s.finishing);
-    read.flag("finAcknowledged", s.fin_acknowledged);
-    read.flag("peerFinished", s.peer_finished);
-    read.flag("heldFin", s.held_fin);
-    const Json connection = object["connection"];
-    s.attached = connection.is_object();
-    Reader of_connection(connection);
-    of_connection.number("sent", s.sent);
-    of_connection.number("acknowledgementSent", s.acknowledgement_sent);
-    of_connection.number("skip", s.skip);
-    of_connection.number("window", s.window);
-    of_connection.number("payloadOut", s.payload_out);
-    of_connection.number("payloadIn", s.payload_in);
-    s.pong_due = static_cast<bool>(connection["pong"]);
-    of_connection.number("pong", s.pong);
-    of_connection.bytes("out", s.out);
-    of_connection.bytes("in", s.in);
-    read.bytes("held", s.held);
-    read.bytes("replay", s.replay);
-    return read.error ? read.error : of_connection.error;
+inline void read_connection(Json object, Reader& read, session::State& s) {
+    static constexpr TextView names[] = {"sent", "acknowledgementSent", "skip", "window", "payloadOut", "payloadIn", "pong", "out", "in"};
+    Json found[std::size(names)];
+    object.members(names, found);
+    const auto& [sent, acknowledgement_sent, skip, window, payload_out, payload_in, pong, out, in] = found;
+    s.attached = object.is_object();
+    read.number(sent, s.sent);
+    read.number(acknowledgement_sent, s.acknowledgement_sent);
+    read.number(skip, s.skip);
+    read.number(window, s.window);
+    read.number(payload_out, s.payload_out);
+    read.number(payload_in, s.payload_in);
+    s.pong_due = static_cast<bool>(pong);
+    read.number(pong, s.pong);
+    read.bytes(out, s.out);
+    read.bytes(in, s.in);
+}
+inline void read_session(Json object, Reader& read, session::State& s) {
+    static constexpr TextView names[] = {"id",           "key",         "accepted",  "epoch",           "askedEpoch", "roundTrip",
+                                         "acknowledged", "highestSent", "finishing", "finAcknowledged", "received",   "peerFinished",
+                                         "heldFin",      "connection",  "held",      "replay"};
+    Json found[std::size(names)];
+    object.members(names, found);
+    const auto& [id, key, accepted, epoch, asked_epoch, round_trip, acknowledged, highest_sent, finishing, fin_acknowledged, received,
+                 peer_finished, held_fin, connection, held, replay] = found;
+    read.exactly(id, s.identity.id.bytes);
+    read.exactly(key, s.identity.key.bytes);
+    s.accepted = accepted.is_true();
+    read.number(epoch, s.epoch);
+    read.number(asked_epoch, s.asked_epoch);
+    std::uint64_t nanoseconds = 0;
+    read.number(round_trip, nanoseconds);
+    s.round_trip = Duration::nanoseconds(static_cast<std::int64_t>(nanoseconds));
+    read.number(acknowledged, s.acknowledged);
+    read.number(highest_sent, s.highest_sent);
+    s.finishing = finishing.is_true();
+    s.fin_acknowledged = fin_acknowledged.is_true();
+    read.number(received, s.received);
+    s.peer_finished = peer_finished.is_true();
+    s.held_fin = held_fin.is_true();
+    read_connection(connection, read, s);
+    read.bytes(held, s.held);
+    read.bytes(replay, s.replay);
 }
 
 }  // namespace detail
 
 /// Appends an offer, as one line; false when memory is out. `datagram_v6`: of a datagram socket, that its family is IPv6.
 [[gnu::cold]] inline bool write_offer(Array<char>& to, std::uint64_t id, SocketKind kind, bool datagram_v6, const Luggage& luggage) {
+    // Most of what there is to say beyond the bytes; base64 makes four of three.
+    static constexpr std::size_t words = 900;
+    const auto& s = luggage.session;
+    const std::size_t bytes = luggage.ticket.size() + luggage.unread.size() + luggage.unsent.size() + s.out.size() + s.in.size() +
+                              s.held.size() + s.replay.size();
+    if (!to.reserve(to.size() + luggage.note.size() + bytes / 3 * 4 + (luggage.resumable ? words : 160))) return false;
     detail::LineWriter line(to);
     switch (kind) {
         case SocketKind::none:
@@ -194,7 +202,7 @@ inline Error read_session(Json object, session::State& s) {
         line.text("host", luggage.peer.name() != nullptr ? TextView(luggage.peer.name()) : TextView(to_text(luggage.peer.ip())));
         line.number("port", luggage.peer.port());
     }
-    line.bytes("unread", luggage.unread).bytes("unsent", luggage.unsent);
+    line.bytes("ticket", luggage.ticket).bytes("unread", luggage.unread).bytes("unsent", luggage.unsent);
     if (luggage.resumable) detail::write_session(line, luggage.session);
     return line.raw(kind == SocketKind::none ? "}\n" : "}}\n").ok();
 }
@@ -218,18 +226,23 @@ inline bool write_message(Array<char>& to, Message::Type type, std::uint64_t id)
 [[gnu::cold]] inline Result<Message> read_message(TextView text, Luggage& luggage) {
     const auto line = Json::parse(text);
     if (!line) return line.error();
+    static constexpr TextView outer_names[] = {"cmd", "type", "msg"};
+    Json outer[std::size(outer_names)];
+    line->members(outer_names, outer);
+    const auto& [command, type, msg] = outer;
+
     Message message;
-    const Json command = (*line)["cmd"], msg = (*line)["msg"];
     if (command.is("NODE_HANDLE_ACK") || command.is("NODE_HANDLE_NACK")) {
         message.type = command.is("NODE_HANDLE_ACK") ? Message::Type::accept : Message::Type::decline;
         return message;
     }
     const bool handle = command.is("NODE_HANDLE");
     if (command && !handle) return message;
-    const Json body = handle ? msg : *line;
-    const Json word = body["rejoin"];
+    static constexpr TextView names[] = {"rejoin", "id", "note", "host", "port", "ticket", "unread", "unsent", "session"};
+    Json found[std::size(names)];
+    (handle ? msg : *line).members(names, found);
+    const auto& [word, id, note, host, port, ticket, unread, unsent, session] = found;
     if (handle) {
-        const Json type = (*line)["type"];
         message.type = Message::Type::offer;
         message.kind = type.is("net.Server") ? SocketKind::listener : type.is("dgram.Socket") ? SocketKind::datagram : SocketKind::stream;
         if (!word) {
@@ -238,8 +251,8 @@ inline bool write_message(Array<char>& to, Message::Type type, std::uint64_t id)
         }
     }
     if (!word) return message;
-    detail::Reader read(body);
-    read.number("id", message.id);
+    detail::Reader read;
+    read.number(id, message.id);
     message.ours = true;
     if (!handle && !word.is("offer")) {
         if (!word.is("commit") && !word.is("withdraw")) return Errc::malformed;
@@ -249,22 +262,21 @@ inline bool write_message(Array<char>& to, Message::Type type, std::uint64_t id)
     }
     if (!word.is("offer")) return Errc::malformed;
     message.type = Message::Type::offer;
-    if (const Json note = body["note"])
+    if (note)
         if (auto copied = note.append_to(luggage.note); !copied) return copied.error();
-    if (const Json host = body["host"]) {
-        std::uint16_t port = 0;
-        read.number("port", port);
+    if (host) {
+        std::uint16_t number = 0;
+        read.number(port, number);
         Array<char> name;
         if (auto copied = host.append_to(name); !copied) return copied.error();
-        luggage.peer = Endpoint(TextView(name.data(), name.size()), port);
+        luggage.peer = Endpoint(TextView(name.data(), name.size()), number);
         if (!luggage.peer.valid()) return Errc::malformed;
     }
-    read.bytes("unread", luggage.unread);
-    read.bytes("unsent", luggage.unsent);
-    const Json session = body["session"];
+    read.bytes(ticket, luggage.ticket);
+    read.bytes(unread, luggage.unread);
+    read.bytes(unsent, luggage.unsent);
     luggage.resumable = session.is_object();
-    if (luggage.resumable)
-        if (const Error error = detail::read_session(session, luggage.session)) return error;
+    if (luggage.resumable) detail::read_session(session, read, luggage.session);
     if (read.error) return read.error;
     if (!handle && !luggage.resumable) return Errc::malformed;  // nothing moves
     return message;

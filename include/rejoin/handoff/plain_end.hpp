@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-#include <rejoin/os/unix_socket.hpp>
+#include <rejoin/os/local_socket.hpp>
 
 namespace rejoin::inline v0_1::handoff {
 
@@ -9,13 +9,12 @@ namespace rejoin::inline v0_1::handoff {
 /// over `pipe`, which stays here and rejoins. `local` is an idle pipe over one plain connection, such as `Pipe<NoEvents, Tcp, FailFast>`,
 /// which carries the bytes between the two, with back-pressure and half-close (`Pipe::link`); both pipes live as long as the conversation.
 /// The caller owns the socket, and gives it away, as by `start_program`. It refuses descriptors where the system can. Errors of
-/// `UnixSocket::pair`, `Pipe::adopt` and `Pipe::link`.
+/// `LocalSocket::stream_pair`, `Pipe::adopt` and `Pipe::link`.
 template <class Local, class P>
 Result<Socket> plain_end(Local& local, P& pipe) {
-    static_assert(UnixSocket::passes_descriptors, "this system cannot give a socket to another program that way");
     Socket ours, theirs;
-    if (auto made = UnixSocket::pair(ours, theirs); !made) return made.error();
-    static_cast<void>(UnixSocket::refuse_descriptors(ours) && UnixSocket::refuse_descriptors(theirs));
+    if (auto made = LocalSocket::stream_pair(ours, theirs); !made) return made.error();
+    static_cast<void>(LocalSocket::refuse_descriptors(ours) && LocalSocket::refuse_descriptors(theirs));
     if (auto adopted = local.adopt(std::move(ours)); !adopted) return adopted.error();
     if (auto linked = local.link(pipe); !linked) {
         local.abort();

@@ -3,7 +3,7 @@
 
 #include <rejoin/core/array.hpp>
 #include <rejoin/core/text.hpp>
-#include <rejoin/os/unix_socket.hpp>
+#include <rejoin/os/local_socket.hpp>
 
 #if !defined(_WIN32)
 #include <limits.h>

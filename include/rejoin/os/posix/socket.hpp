@@ -30,12 +30,10 @@ public:
         ::fcntl(fd, F_SETFD, FD_CLOEXEC);
         prepare();
     }
-    /// Takes over a descriptor that was received, and is close-on-exec already.
-    static Socket received(Handle fd) {
-        Socket socket(fd, Made{});
-        socket.prepare();
-        return socket;
-    }
+    /// Takes over a descriptor that was received, and is close-on-exec already; `received` has to be called before it is used.
+    static Socket of_received(Handle fd) { return Socket(fd, Made{}); }
+    /// Makes a socket that was received non-blocking: put off until it is this process', as most are already.
+    void received() { prepare(); }
     Socket(Socket&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
     Socket& operator=(Socket&& other) noexcept {
         std::swap(fd_, other.fd_);

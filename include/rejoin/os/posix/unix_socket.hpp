@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-#include <rejoin/os/unix_socket.hpp>
+#include <rejoin/os/local_socket.hpp>
 
 #if !defined(_WIN32)
 #include <stddef.h>
@@ -14,7 +14,11 @@ namespace rejoin::inline v0_1 {
 /// close-on-exec.
 class UnixSocket {
 public:
+    using End = Socket;
+    /// A descriptor goes over it on a byte. Where that is not so, a ticket goes in the bytes.
     static constexpr bool passes_descriptors = true;
+    /// What to watch an end for, to hear that it takes more again.
+    static constexpr Ready when_it_takes_more = Ready::both;
 
     /// Two sockets that are connected with each other.
     static Result<void> pair(Socket& one, Socket& other) {
@@ -115,8 +119,9 @@ public:
             if (errno != EINTR) return Error::system(errno);
         }
     }
-    /// Reads bytes, and with them at most one descriptor. `malformed`, and all of them are closed, when more came than one.
-    static Result<UnixReceived> receive(const Socket& socket, MutableBytes to) {
+    /// Reads bytes, and with them at most one descriptor (a socket: see `Socket::received`). `malformed`, and all of them are closed, when
+    /// more came than one.
+    static Result<LocalReceived> receive(const Socket& socket, MutableBytes to) {
         int descriptor = -1;
         iovec room{to.data(), to.size()};
         msghdr message{};
@@ -156,15 +161,21 @@ public:
             }
             at += static_cast<std::size_t>(CMSG_SPACE(size - start));
         }
-        UnixReceived received{static_cast<std::size_t>(n), descriptor >= 0, {}};
+        LocalReceived received{static_cast<std::size_t>(n), descriptor >= 0, {}};
         struct stat is {};
         if (descriptor >= 0 && !more && ::fstat(descriptor, &is) == 0 && S_ISSOCK(is.st_mode))
-            received.socket = Socket::received(descriptor);
+            received.socket = Socket::of_received(descriptor);
         else if (descriptor >= 0)
             ::close(descriptor);
         if (more) return Errc::malformed;
         return received;
     }
+
+    /// No tickets here: descriptors go by themselves.
+    static Error issue_ticket(const Socket&, const Socket&, Array<std::byte>&) { return {}; }
+    static Socket redeem_ticket(Bytes) { return {}; }
+    /// Two plain stream sockets, for any program, that are connected with each other.
+    static Result<void> stream_pair(Socket& one, Socket& other) { return pair(one, other); }
 
 private:
 #if defined(__linux__)
@@ -223,6 +234,8 @@ private:
         return {};
     }
 };
+
+using LocalSocket = UnixSocket;
 
 }  // namespace rejoin::inline v0_1
 #endif
