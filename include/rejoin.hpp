@@ -8,5 +8,6 @@
 #include <rejoin/network/external_address.hpp>
 #include <rejoin/network/scripted.hpp>
 #include <rejoin/os/posix/program.hpp>
+#include <rejoin/os/pull_socket.hpp>
 #include <rejoin/pipe.hpp>
 #include <rejoin/transport/faulty.hpp>
