@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: BSL-1.0
-// What it costs to push a socket to another process: the bare system calls, libuv, and rejoin, interleaved, both processes on one
-// processor. One way: from before the send until the receiver has the descriptor and knows what it is. Exchange: until the sender may
-// forget it.
+// What it costs to push a socket to another process: the bare system calls, blocking, and behind epoll as a receiver with an event loop
+// makes them; libuv; and rejoin: interleaved, both processes on one processor. One way: from before the send until the receiver has the
+// descriptor and knows what it is. Exchange: until the sender may forget it.
 #include <sched.h>
 #include <signal.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -56,8 +57,13 @@ struct BareMessage {
     alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
     msghdr header{};
 };
-[[noreturn]] void bare_receiver(int channel) {
+[[noreturn]] void bare_receiver(int channel, bool behind_epoll) {
+    const int epoll = behind_epoll ? ::epoll_create1(0) : -1;
+    epoll_event event{};
+    event.events = EPOLLIN;
+    if (behind_epoll && ::epoll_ctl(epoll, EPOLL_CTL_ADD, channel, &event) != 0) ::_exit(1);
     for (;;) {
+        if (behind_epoll && ::epoll_wait(epoll, &event, 1, -1) != 1) ::_exit(1);
         BareMessage message;
         const ssize_t n = ::recvmsg(channel, &message.header, MSG_CMSG_CLOEXEC);
         int got = -1;
@@ -69,7 +75,7 @@ struct BareMessage {
     }
 }
 struct Bare {
-    explicit Bare(int fd) : channel(fd) {}
+    explicit Bare(int fd) : channel(fd) {}  // who sends waits for the answer, and for nothing else
     ~Bare() { ::close(channel); }
     void push(int fd) {
         BareMessage message;
@@ -215,6 +221,7 @@ public:
             const std::int64_t before = monotonic_now().nanoseconds();
             sender_->push(fd);
             const std::int64_t after = monotonic_now().nanoseconds();
+            for (int i = 0; i < 4; ++i) ::sched_yield();  // the receiver does what is left to do, and waits again
             seen.one_way.push_back(static_cast<double>(__atomic_load_n(&shared->arrived, __ATOMIC_ACQUIRE) - before));
             seen.exchange.push_back(static_cast<double>(after - before));
         }
@@ -237,13 +244,15 @@ int main() {
     pin();
     shared = static_cast<Shared*>(::mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
     if (shared == MAP_FAILED) return 1;
-    Seen bare_seen, uv_seen, rejoin_seen;
+    Seen bare_seen, epoll_seen, uv_seen, rejoin_seen;
     {
-        Pusher<Bare> bare([](int fd) { bare_receiver(fd); });
+        Pusher<Bare> bare([](int fd) { bare_receiver(fd, false); });
+        Pusher<Bare> behind_epoll([](int fd) { bare_receiver(fd, true); });
         Pusher<Uv> uv([](int fd) { uv_receiver(fd); });
         Pusher<Rejoin> ours([](int fd) { rejoin_receiver(fd); });
         for (int round = 0; round < rounds; ++round) {
             bare.run(bare_seen);
+            behind_epoll.run(epoll_seen);
             uv.run(uv_seen);
             ours.run(rejoin_seen);
         }
@@ -257,8 +266,10 @@ int main() {
     };
     const double ours = median(rejoin_seen.one_way), whole = median(rejoin_seen.exchange);
     print("one way", ours, median(bare_seen.one_way), "bare ", one_way_bar);
+    print("one way", ours, median(epoll_seen.one_way), "epoll", one_way_bar);
     print("one way", ours, median(uv_seen.one_way), "libuv", 1.0);
     print("exchange", whole, median(bare_seen.exchange), "bare ", exchange_bar);
+    print("exchange", whole, median(epoll_seen.exchange), "epoll", exchange_bar);
     print("exchange", whole, median(uv_seen.exchange), "libuv", 1.0);
     return held ? 0 : 1;
 }

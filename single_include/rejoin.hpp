@@ -880,6 +880,7 @@ struct SocketAddress {
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -900,10 +901,17 @@ public:
         ::fcntl(fd, F_SETFD, FD_CLOEXEC);
         prepare();
     }
-    /// Takes over a descriptor that was received, and is close-on-exec already; `received` has to be called before it is used.
+    /// Takes over a descriptor that was received, and is close-on-exec already: `check_in` before it is used as a socket.
     static Socket of_received(Handle fd) { return Socket(fd, Made{}); }
-    /// Makes a socket that was received non-blocking: put off until it is this process', as most are already.
-    void received() { prepare(); }
+    /// Makes what was received non-blocking. False, and it is closed, for what is no socket.
+    bool check_in() {
+        struct stat is {};
+        if (::fstat(fd_, &is) == 0 && S_ISSOCK(is.st_mode))
+            prepare();
+        else
+            close();
+        return fd_ >= 0;
+    }
     Socket(Socket&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
     Socket& operator=(Socket&& other) noexcept {
         std::swap(fd_, other.fd_);
@@ -1187,8 +1195,8 @@ public:
         ::ioctlsocket(fd, static_cast<long>(FIONBIO), &on);
         ::SetHandleInformation(reinterpret_cast<HANDLE>(fd), HANDLE_FLAG_INHERIT, 0);
     }
-    /// Nothing is left to do for a socket that came from another process.
-    void received() {}
+    /// Whether there is a socket: nothing is left to do for one that came from another process.
+    bool check_in() { return fd_ != INVALID_SOCKET; }
     Socket(Socket&& other) noexcept : fd_(std::exchange(other.fd_, INVALID_SOCKET)) {}
     Socket& operator=(Socket&& other) noexcept {
         std::swap(fd_, other.fd_);
@@ -1390,7 +1398,7 @@ struct PeerCredentials {
 struct LocalReceived {
     std::size_t bytes = 0;    ///< 0: the end
     bool descriptor = false;  ///< with a descriptor on one of them
-    Socket socket;            ///< which this is, where it is a socket, of which nothing else is known; any other is closed
+    Socket socket;            ///< which this is, as far as anybody knows: `Socket::check_in` says whether it is one
 };
 
 }  // namespace rejoin::inline v0_1
@@ -1513,7 +1521,7 @@ public:
             if (errno != EINTR) return Error::system(errno);
         }
     }
-    /// Reads bytes, and with them at most one descriptor (a socket: see `Socket::received`). `malformed`, and all of them are closed, when
+    /// Reads bytes, and with them at most one descriptor: see `Socket::check_in`. `malformed`, and all of them are closed, when
     /// more came than one.
     static Result<LocalReceived> receive(const Socket& socket, MutableBytes to) {
         int descriptor = -1;
@@ -1555,12 +1563,7 @@ public:
             }
             at += static_cast<std::size_t>(CMSG_SPACE(size - start));
         }
-        LocalReceived received{static_cast<std::size_t>(n), descriptor >= 0, {}};
-        struct stat is {};
-        if (descriptor >= 0 && !more && ::fstat(descriptor, &is) == 0 && S_ISSOCK(is.st_mode))
-            received.socket = Socket::of_received(descriptor);
-        else if (descriptor >= 0)
-            ::close(descriptor);
+        LocalReceived received{static_cast<std::size_t>(n), descriptor >= 0, Socket::of_received(descriptor)};
         if (more) return Errc::malformed;
         return received;
     }
@@ -5331,7 +5334,8 @@ public:
 
     /// Called with each parcel that has become this process'. Without a handler, offers are declined.
     void on_parcel(Function<void(Parcel&&)> handler) { parcel_ = std::move(handler); }
-    /// Asks `decide` about each offer: false declines it. It must not destroy the channel, and not keep the parcel.
+    /// Asks `decide` about each offer: false declines it. It must not destroy the channel, and not keep the parcel, whose socket nobody has
+    /// looked at yet.
     void admit(Function<bool(const Parcel&)> decide) { admission_ = std::move(decide); }
     /// The channel is closed: by the peer (`end_of_stream`), for what it said (`malformed`, `too_large`), or by the system.
     void on_close(Function<void(Error)> handler) { close_ = std::move(handler); }
@@ -5599,8 +5603,9 @@ private:
             text_ = {};
             const TextView line = whole ? TextView(text.data(), n) : TextView(kept.data(), kept.size());
             text = TextView(newline + 1, text.size() - n - 1);
-            if (const Error error = heard(line)) return fail(error);
+            const Error error = heard(line);
             if (destroyed) return;
+            if (error) return fail(error);
         }
         // A descriptor comes with the first byte of its line: where no line is under way there is none.
         if (socket_ && descriptors_.size() > (text_.empty() ? 0u : 1u)) fail(Errc::malformed);
@@ -5623,8 +5628,7 @@ private:
                     parcel = std::move(incoming->parcel);
                     delete incoming;
                     --incoming_count_;
-                    if (message->type == Message::Type::commit) deliver(std::move(parcel));
-                    return {};
+                    return message->type == Message::Type::commit ? deliver(std::move(parcel)) : Error();
                 }
                 // What was declined may be withdrawn at the same time.
                 return message->type == Message::Type::withdraw ? Error() : Error(Errc::malformed);
@@ -5638,7 +5642,7 @@ private:
         if (message.kind != SocketKind::none) {
             if (descriptors_.empty() == LocalSocket::passes_descriptors) return Errc::malformed;
             if (LocalSocket::passes_descriptors) {
-                parcel.socket = std::move(descriptors_[0]);  // none where it is no socket
+                parcel.socket = std::move(descriptors_[0]);
                 descriptors_.erase(0);
             } else {
                 parcel.socket = LocalSocket::redeem_ticket({parcel.ticket.data(), parcel.ticket.size()});
@@ -5660,10 +5664,7 @@ private:
             delete incoming;
             return {};
         }
-        if (!message.ours) {
-            deliver(std::move(parcel));
-            return {};
-        }
+        if (!message.ours) return deliver(std::move(parcel));
         incoming->id = message.id;
         incoming->parcel = std::move(parcel);
         incoming_.push(*incoming);
@@ -5693,13 +5694,14 @@ private:
             Parcel parcel = std::move(incoming->parcel);
             delete incoming;
             --incoming_count_;
-            deliver(std::move(parcel));
+            static_cast<void>(deliver(std::move(parcel)));
             if (destroyed) return;
         }
     }
-    void deliver(Parcel&& parcel) {
-        if (parcel.socket) parcel.socket.received();
+    Error deliver(Parcel&& parcel) {
+        if (parcel.kind != SocketKind::none && !parcel.socket.check_in()) return Errc::malformed;
         if (parcel_) parcel_(std::move(parcel));
+        return {};
     }
 
     const Options options_;
@@ -15273,7 +15275,6 @@ inline Result<Socket> parent_channel() {
 #endif
 
 #if defined(__linux__)
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #endif
 
@@ -15291,9 +15292,7 @@ inline Result<Socket> pull_socket(std::int32_t process, int fd) {
     ::close(other);
     if (copy < 0) return Error::system(error);
     Socket socket = Socket::of_received(copy);
-    struct stat is {};
-    if (::fstat(copy, &is) != 0 || !S_ISSOCK(is.st_mode)) return Errc::invalid_argument;
-    socket.received();
+    if (!socket.check_in()) return Errc::invalid_argument;
     return socket;
 }
 #else

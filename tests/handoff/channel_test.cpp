@@ -425,16 +425,23 @@ TEST_CASE("a hostile peer gets its channel closed, and nothing leaks") {
     CHECK(open_descriptors() == before + 2);
 }
 
-TEST_CASE("a descriptor that is no socket is declined") {
-    Played played;
-    const int before = open_descriptors();
-    {
-        const Socket folder(::open("/", O_RDONLY));
-        played.say(offer(1), &folder);
+TEST_CASE("a descriptor that is no socket is nobody's, and closes the channel") {
+    for (bool foreign : {false, true}) {
+        Played played;
+        const int before = open_descriptors();
+        {
+            const Socket folder(::open("/", O_RDONLY));
+            played.say(foreign ? R"({"cmd":"NODE_HANDLE","type":"net.Socket","msg":{}})"
+                                 "\n"
+                               : offer(1),
+                       &folder);
+        }
+        CHECK(played.next_line() == accepted);
+        if (!foreign) played.say(commit(1));
+        CHECK(played.closed() == Errc::malformed);
+        CHECK(played.side->parcels.empty());
+        CHECK(open_descriptors() == before - 1);
     }
-    CHECK(played.next_line() == declined);
-    CHECK(open_descriptors() == before);
-    CHECK(played.side->channel.open());
 }
 
 TEST_CASE("thousands of offers that nobody commits are held up to the limit") {

@@ -94,17 +94,17 @@ TEST_CASE("more descriptors than one are refused, and none stays open") {
     }
 }
 
-TEST_CASE("a descriptor that is no socket is closed, and said to have come") {
+TEST_CASE("a descriptor that is no socket is closed when it is looked at") {
     Two two;
     const int before = open_descriptors();
     const int folder = ::open("/", O_RDONLY | O_CLOEXEC);
     send_descriptors(two.one, &folder, 1);
     ::close(folder);
     std::byte room[10];
-    const auto received = UnixSocket::receive(two.other, room);
+    auto received = UnixSocket::receive(two.other, room);
     REQUIRE(received);
     CHECK(received->descriptor);
-    CHECK_FALSE(received->socket);
+    CHECK_FALSE(received->socket.check_in());
     CHECK(open_descriptors() == before);
 }
 

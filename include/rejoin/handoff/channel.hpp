@@ -67,7 +67,8 @@ public:
 
     /// Called with each parcel that has become this process'. Without a handler, offers are declined.
     void on_parcel(Function<void(Parcel&&)> handler) { parcel_ = std::move(handler); }
-    /// Asks `decide` about each offer: false declines it. It must not destroy the channel, and not keep the parcel.
+    /// Asks `decide` about each offer: false declines it. It must not destroy the channel, and not keep the parcel, whose socket nobody has
+    /// looked at yet.
     void admit(Function<bool(const Parcel&)> decide) { admission_ = std::move(decide); }
     /// The channel is closed: by the peer (`end_of_stream`), for what it said (`malformed`, `too_large`), or by the system.
     void on_close(Function<void(Error)> handler) { close_ = std::move(handler); }
@@ -335,8 +336,9 @@ private:
             text_ = {};
             const TextView line = whole ? TextView(text.data(), n) : TextView(kept.data(), kept.size());
             text = TextView(newline + 1, text.size() - n - 1);
-            if (const Error error = heard(line)) return fail(error);
+            const Error error = heard(line);
             if (destroyed) return;
+            if (error) return fail(error);
         }
         // A descriptor comes with the first byte of its line: where no line is under way there is none.
         if (socket_ && descriptors_.size() > (text_.empty() ? 0u : 1u)) fail(Errc::malformed);
@@ -359,8 +361,7 @@ private:
                     parcel = std::move(incoming->parcel);
                     delete incoming;
                     --incoming_count_;
-                    if (message->type == Message::Type::commit) deliver(std::move(parcel));
-                    return {};
+                    return message->type == Message::Type::commit ? deliver(std::move(parcel)) : Error();
                 }
                 // What was declined may be withdrawn at the same time.
                 return message->type == Message::Type::withdraw ? Error() : Error(Errc::malformed);
@@ -374,7 +375,7 @@ private:
         if (message.kind != SocketKind::none) {
             if (descriptors_.empty() == LocalSocket::passes_descriptors) return Errc::malformed;
             if (LocalSocket::passes_descriptors) {
-                parcel.socket = std::move(descriptors_[0]);  // none where it is no socket
+                parcel.socket = std::move(descriptors_[0]);
                 descriptors_.erase(0);
             } else {
                 parcel.socket = LocalSocket::redeem_ticket({parcel.ticket.data(), parcel.ticket.size()});
@@ -396,10 +397,7 @@ private:
             delete incoming;
             return {};
         }
-        if (!message.ours) {
-            deliver(std::move(parcel));
-            return {};
-        }
+        if (!message.ours) return deliver(std::move(parcel));
         incoming->id = message.id;
         incoming->parcel = std::move(parcel);
         incoming_.push(*incoming);
@@ -429,13 +427,14 @@ private:
             Parcel parcel = std::move(incoming->parcel);
             delete incoming;
             --incoming_count_;
-            deliver(std::move(parcel));
+            static_cast<void>(deliver(std::move(parcel)));
             if (destroyed) return;
         }
     }
-    void deliver(Parcel&& parcel) {
-        if (parcel.socket) parcel.socket.received();
+    Error deliver(Parcel&& parcel) {
+        if (parcel.kind != SocketKind::none && !parcel.socket.check_in()) return Errc::malformed;
         if (parcel_) parcel_(std::move(parcel));
+        return {};
     }
 
     const Options options_;

@@ -20,7 +20,7 @@ struct PeerCredentials {
 struct LocalReceived {
     std::size_t bytes = 0;    ///< 0: the end
     bool descriptor = false;  ///< with a descriptor on one of them
-    Socket socket;            ///< which this is, where it is a socket, of which nothing else is known; any other is closed
+    Socket socket;            ///< which this is, as far as anybody knows: `Socket::check_in` says whether it is one
 };
 
 }  // namespace rejoin::inline v0_1

@@ -4,7 +4,6 @@
 #include <rejoin/os/socket.hpp>
 
 #if defined(__linux__)
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #endif
 
@@ -22,9 +21,7 @@ inline Result<Socket> pull_socket(std::int32_t process, int fd) {
     ::close(other);
     if (copy < 0) return Error::system(error);
     Socket socket = Socket::of_received(copy);
-    struct stat is {};
-    if (::fstat(copy, &is) != 0 || !S_ISSOCK(is.st_mode)) return Errc::invalid_argument;
-    socket.received();
+    if (!socket.check_in()) return Errc::invalid_argument;
     return socket;
 }
 #else

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -30,10 +31,17 @@ public:
         ::fcntl(fd, F_SETFD, FD_CLOEXEC);
         prepare();
     }
-    /// Takes over a descriptor that was received, and is close-on-exec already; `received` has to be called before it is used.
+    /// Takes over a descriptor that was received, and is close-on-exec already: `check_in` before it is used as a socket.
     static Socket of_received(Handle fd) { return Socket(fd, Made{}); }
-    /// Makes a socket that was received non-blocking: put off until it is this process', as most are already.
-    void received() { prepare(); }
+    /// Makes what was received non-blocking. False, and it is closed, for what is no socket.
+    bool check_in() {
+        struct stat is {};
+        if (::fstat(fd_, &is) == 0 && S_ISSOCK(is.st_mode))
+            prepare();
+        else
+            close();
+        return fd_ >= 0;
+    }
     Socket(Socket&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
     Socket& operator=(Socket&& other) noexcept {
         std::swap(fd_, other.fd_);

@@ -119,7 +119,7 @@ public:
             if (errno != EINTR) return Error::system(errno);
         }
     }
-    /// Reads bytes, and with them at most one descriptor (a socket: see `Socket::received`). `malformed`, and all of them are closed, when
+    /// Reads bytes, and with them at most one descriptor: see `Socket::check_in`. `malformed`, and all of them are closed, when
     /// more came than one.
     static Result<LocalReceived> receive(const Socket& socket, MutableBytes to) {
         int descriptor = -1;
@@ -161,12 +161,7 @@ public:
             }
             at += static_cast<std::size_t>(CMSG_SPACE(size - start));
         }
-        LocalReceived received{static_cast<std::size_t>(n), descriptor >= 0, {}};
-        struct stat is {};
-        if (descriptor >= 0 && !more && ::fstat(descriptor, &is) == 0 && S_ISSOCK(is.st_mode))
-            received.socket = Socket::of_received(descriptor);
-        else if (descriptor >= 0)
-            ::close(descriptor);
+        LocalReceived received{static_cast<std::size_t>(n), descriptor >= 0, Socket::of_received(descriptor)};
         if (more) return Errc::malformed;
         return received;
     }

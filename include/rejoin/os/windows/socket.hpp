@@ -25,8 +25,8 @@ public:
         ::ioctlsocket(fd, static_cast<long>(FIONBIO), &on);
         ::SetHandleInformation(reinterpret_cast<HANDLE>(fd), HANDLE_FLAG_INHERIT, 0);
     }
-    /// Nothing is left to do for a socket that came from another process.
-    void received() {}
+    /// Whether there is a socket: nothing is left to do for one that came from another process.
+    bool check_in() { return fd_ != INVALID_SOCKET; }
     Socket(Socket&& other) noexcept : fd_(std::exchange(other.fd_, INVALID_SOCKET)) {}
     Socket& operator=(Socket&& other) noexcept {
         std::swap(fd_, other.fd_);
