@@ -14223,6 +14223,1133 @@ private:
 
 }  // namespace rejoin::inline v0_1
 
+#include <cstdint>
+
+// MQTT's numbers, as the two standards have them: 3.1.1 (OASIS, 2014) and 5.0 (OASIS, 2019). "3 §" and "5 §" are their sections.
+namespace rejoin::inline v0_1::mqtt {
+
+enum class Version : std::uint8_t { v3_1_1 = 4, v5 = 5 };
+
+/// 3 §2.2.1, 5 §2.1.2.
+enum class PacketType : std::uint8_t {
+    connect = 1,
+    connack,
+    publish,
+    puback,
+    pubrec,
+    pubrel,
+    pubcomp,
+    subscribe,
+    suback,
+    unsubscribe,
+    unsuback,
+    pingreq,
+    pingresp,
+    disconnect,
+    auth,  // 5.0 only
+};
+
+enum class Qos : std::uint8_t { at_most_once, at_least_once, exactly_once };
+
+/// The properties of 5.0 (§2.2.2.2).
+enum class Property : std::uint8_t {
+    payload_format_indicator = 0x01,
+    message_expiry_interval = 0x02,
+    content_type = 0x03,
+    response_topic = 0x08,
+    correlation_data = 0x09,
+    subscription_identifier = 0x0b,
+    session_expiry_interval = 0x11,
+    assigned_client_identifier = 0x12,
+    server_keep_alive = 0x13,
+    authentication_method = 0x15,
+    authentication_data = 0x16,
+    request_problem_information = 0x17,
+    will_delay_interval = 0x18,
+    request_response_information = 0x19,
+    response_information = 0x1a,
+    server_reference = 0x1c,
+    reason_string = 0x1f,
+    receive_maximum = 0x21,
+    topic_alias_maximum = 0x22,
+    topic_alias = 0x23,
+    maximum_qos = 0x24,
+    retain_available = 0x25,
+    user_property = 0x26,
+    maximum_packet_size = 0x27,
+    wildcard_subscription_available = 0x28,
+    subscription_identifier_available = 0x29,
+    shared_subscription_available = 0x2a,
+};
+
+/// How a property's value is written (5 §1.5).
+enum class ValueType : std::uint8_t { none, flag, byte, two_bytes, four_bytes, variable, text, binary, text_pair };
+
+/// What may be said of a property: how it is written, in which packets it may stand (a bit for each `PacketType`; bit 0 is a will), whether
+/// more than once, and whether it may be zero.
+struct PropertyRule {
+    ValueType type = ValueType::none;  ///< none: there is no such property
+    std::uint16_t packets = 0;
+    bool repeats = false;
+    bool zero = true;
+    /// Bytes of its value at least.
+    constexpr std::size_t size_min() const {
+        constexpr std::uint8_t sizes[] = {0, 1, 1, 2, 4, 1, 2, 2, 4};
+        return sizes[static_cast<int>(type)];
+    }
+};
+
+/// A will's properties are not those of the CONNECT packet that it stands in.
+inline constexpr PacketType in_will{};
+
+namespace detail {
+
+constexpr std::uint16_t in() { return 0; }
+template <class... More>
+constexpr std::uint16_t in(PacketType first, More... more) {
+    return static_cast<std::uint16_t>(1u << static_cast<unsigned>(first) | in(more...));
+}
+
+struct PropertyRules {
+    PropertyRule of[0x2b];
+    constexpr PropertyRules() : of() {
+        using enum Property;
+        using enum PacketType;
+        using T = ValueType;
+        const auto set = [this](Property p, PropertyRule rule) { of[static_cast<int>(p)] = rule; };
+        constexpr std::uint16_t acks = in(puback, pubrec, pubrel, pubcomp, suback, unsuback);
+        set(payload_format_indicator, {T::flag, in(publish, in_will)});
+        set(message_expiry_interval, {T::four_bytes, in(publish, in_will)});
+        set(content_type, {T::text, in(publish, in_will)});
+        set(response_topic, {T::text, in(publish, in_will)});
+        set(correlation_data, {T::binary, in(publish, in_will)});
+        set(subscription_identifier, {T::variable, in(publish, subscribe), true, false});
+        set(session_expiry_interval, {T::four_bytes, in(connect, connack, disconnect)});
+        set(assigned_client_identifier, {T::text, in(connack)});
+        set(server_keep_alive, {T::two_bytes, in(connack)});
+        set(authentication_method, {T::text, in(connect, connack, auth)});
+        set(authentication_data, {T::binary, in(connect, connack, auth)});
+        set(request_problem_information, {T::flag, in(connect)});
+        set(will_delay_interval, {T::four_bytes, in(in_will)});
+        set(request_response_information, {T::flag, in(connect)});
+        set(response_information, {T::text, in(connack)});
+        set(server_reference, {T::text, in(connack, disconnect)});
+        set(reason_string, {T::text, static_cast<std::uint16_t>(acks | in(connack, disconnect, auth))});
+        set(receive_maximum, {T::two_bytes, in(connect, connack), false, false});
+        set(topic_alias_maximum, {T::two_bytes, in(connect, connack)});
+        set(topic_alias, {T::two_bytes, in(publish), false, false});
+        set(maximum_qos, {T::flag, in(connack)});
+        set(retain_available, {T::flag, in(connack)});
+        set(user_property,
+            {T::text_pair,
+             static_cast<std::uint16_t>(acks | in(in_will, connect, connack, publish, subscribe, unsubscribe, disconnect, auth)), true});
+        set(maximum_packet_size, {T::four_bytes, in(connect, connack), false, false});
+        set(wildcard_subscription_available, {T::flag, in(connack)});
+        set(subscription_identifier_available, {T::flag, in(connack)});
+        set(shared_subscription_available, {T::flag, in(connack)});
+    }
+};
+inline constexpr PropertyRules property_rules;
+
+}  // namespace detail
+
+constexpr PropertyRule rule_of(Property p) {
+    const auto id = static_cast<std::size_t>(p);
+    return id < sizeof detail::property_rules.of / sizeof(PropertyRule) ? detail::property_rules.of[id] : PropertyRule();
+}
+
+/// The reason codes of 5.0 (§2.4). Those of 3.1.1 are read as what they mean here.
+enum class Reason : std::uint8_t {
+    success = 0x00,  ///< and: normal disconnection, granted QoS 0
+    granted_qos_1 = 0x01,
+    granted_qos_2 = 0x02,
+    disconnect_with_will = 0x04,
+    no_matching_subscribers = 0x10,
+    no_subscription_existed = 0x11,
+    continue_authentication = 0x18,
+    reauthenticate = 0x19,
+    unspecified_error = 0x80,
+    malformed_packet = 0x81,
+    protocol_error = 0x82,
+    implementation_specific_error = 0x83,
+    unsupported_protocol_version = 0x84,
+    client_identifier_not_valid = 0x85,
+    bad_user_name_or_password = 0x86,
+    not_authorized = 0x87,
+    server_unavailable = 0x88,
+    server_busy = 0x89,
+    banned = 0x8a,
+    server_shutting_down = 0x8b,
+    bad_authentication_method = 0x8c,
+    keep_alive_timeout = 0x8d,
+    session_taken_over = 0x8e,
+    topic_filter_invalid = 0x8f,
+    topic_name_invalid = 0x90,
+    packet_identifier_in_use = 0x91,
+    packet_identifier_not_found = 0x92,
+    receive_maximum_exceeded = 0x93,
+    topic_alias_invalid = 0x94,
+    packet_too_large = 0x95,
+    message_rate_too_high = 0x96,
+    quota_exceeded = 0x97,
+    administrative_action = 0x98,
+    payload_format_invalid = 0x99,
+    retain_not_supported = 0x9a,
+    qos_not_supported = 0x9b,
+    use_another_server = 0x9c,
+    server_moved = 0x9d,
+    shared_subscriptions_not_supported = 0x9e,
+    connection_rate_exceeded = 0x9f,
+    maximum_connect_time = 0xa0,
+    subscription_identifiers_not_supported = 0xa1,
+    wildcard_subscriptions_not_supported = 0xa2,
+};
+/// Whether a reason says that it did not work (5 §2.4: 0x80 and more).
+constexpr bool failed(Reason reason) { return static_cast<std::uint8_t>(reason) >= 0x80; }
+
+/// What a server's bytes may not be: each with the statement that says so.
+enum class Violation : std::uint8_t {
+    none,
+    length_too_long,         ///< a remaining length, or another variable byte integer, of more than four bytes
+    length_not_minimal,      ///< one that could be shorter
+    packet_too_large,        ///< more than this client takes
+    reserved_type,           ///< a packet type that does not exist
+    client_only_type,        ///< a packet that only a client sends
+    reserved_flags,          ///< bits of the first byte that have to be otherwise
+    qos_3,                   ///< both QoS bits
+    dup_with_qos_0,          ///< sent again, and never to be
+    packet_id_absent,        ///< the packet ends before its identifier
+    packet_id_zero,          ///< an identifier of 0
+    wrong_length,            ///< a packet longer or shorter than it can be
+    string_past_end,         ///< a string or binary that goes on behind the end of its packet
+    utf8_ill_formed,         ///< surrogates, overlong, cut short, or above U+10FFFF
+    utf8_nul,                ///< U+0000
+    topic_empty,             ///< no topic, and no alias for one
+    topic_wildcard,          ///< `+` or `#` in the name of a topic
+    first_not_connack,       ///< anything else before CONNACK
+    second_connack,          ///< another one
+    connack_flags,           ///< bits that are reserved
+    session_with_refusal,    ///< a session, and a refusal
+    reserved_reason,         ///< a code that does not exist, or not in this packet
+    no_codes,                ///< SUBACK or UNSUBACK without any
+    wrong_count_of_codes,    ///< as many as were asked for have to come
+    ended_inside_packet,     ///< the connection ended in the middle of a packet
+    property_unknown,        ///< an identifier that does not exist
+    property_misplaced,      ///< one that may not stand in this packet
+    property_repeated,       ///< twice what may be there once
+    property_truncated,      ///< the properties end inside one
+    properties_past_end,     ///< they go on behind the end of their packet
+    property_value,          ///< neither 0 nor 1, or 0 where that is forbidden
+    authentication_unasked,  ///< AUTH, though no method was agreed on
+};
+
+/// A violation, in words, and where each standard forbids it: 5.0's statement, then that of 3.1.1. Empty where it allows it.
+struct Statement {
+    const char* words;
+    const char* v5;
+    const char* v3_1_1;
+};
+constexpr Statement statement_of(Violation violation) {
+    switch (violation) {
+        case Violation::none:
+            return {"nothing is wrong", "", ""};
+        case Violation::length_too_long:
+            return {"a length of more than four bytes", "5 §1.5.5", "3 §2.2.3"};
+        case Violation::length_not_minimal:
+            return {"a length that could be shorter", "MQTT-1.5.5-1", ""};
+        case Violation::packet_too_large:
+            return {"a packet larger than is taken here", "MQTT-3.1.2-24", ""};
+        case Violation::reserved_type:
+            return {"a packet type that does not exist", "5 §2.1.2", "3 §2.2.1"};
+        case Violation::client_only_type:
+            return {"a packet that only a client sends", "5 §2.1.2", "3 §2.2.1"};
+        case Violation::reserved_flags:
+            return {"reserved flags", "MQTT-2.1.3-1", "MQTT-2.2.2-2"};
+        case Violation::qos_3:
+            return {"a QoS of 3", "MQTT-3.3.1-4", "MQTT-3.3.1-4"};
+        case Violation::dup_with_qos_0:
+            return {"sent again with QoS 0", "MQTT-3.3.1-2", "MQTT-3.3.1-2"};
+        case Violation::packet_id_absent:
+            return {"no packet identifier", "5 §2.2.1", "3 §2.3.1"};
+        case Violation::packet_id_zero:
+            return {"a packet identifier of 0", "MQTT-2.2.1-4", "MQTT-2.3.1-1"};
+        case Violation::wrong_length:
+            return {"a packet of the wrong length", "5 §3", "3 §3"};
+        case Violation::string_past_end:
+            return {"a string that goes on behind its packet", "5 §1.5.4", "3 §1.5.3"};
+        case Violation::utf8_ill_formed:
+            return {"ill-formed UTF-8", "MQTT-1.5.4-1", "MQTT-1.5.3-1"};
+        case Violation::utf8_nul:
+            return {"U+0000 in a string", "MQTT-1.5.4-2", "MQTT-1.5.3-2"};
+        case Violation::topic_empty:
+            return {"an empty topic", "MQTT-4.7.3-1", "MQTT-4.7.3-1"};
+        case Violation::topic_wildcard:
+            return {"a wildcard in a topic name", "MQTT-3.3.2-2", "MQTT-3.3.2-2"};
+        case Violation::first_not_connack:
+            return {"something before CONNACK", "MQTT-3.2.0-1", "MQTT-3.2.0-1"};
+        case Violation::second_connack:
+            return {"a second CONNACK", "MQTT-3.2.0-2", "3 §3.2"};
+        case Violation::connack_flags:
+            return {"reserved flags in CONNACK", "MQTT-3.2.2-1", "3 §3.2.2.1"};
+        case Violation::session_with_refusal:
+            return {"a refusal with a session present", "MQTT-3.2.2-6", "MQTT-3.2.2-4"};
+        case Violation::reserved_reason:
+            return {"a reserved code", "5 §2.4", "MQTT-3.9.3-2"};
+        case Violation::no_codes:
+            return {"no codes", "5 §3.9.3", "3 §3.9.3"};
+        case Violation::wrong_count_of_codes:
+            return {"not as many codes as filters", "MQTT-3.8.4-6", "MQTT-3.8.4-5"};
+        case Violation::ended_inside_packet:
+            return {"the connection ended inside a packet", "5 §4.13", "3 §4.8"};
+        case Violation::property_unknown:
+            return {"a property that does not exist", "5 §2.2.2.2", ""};
+        case Violation::property_misplaced:
+            return {"a property that may not stand there", "5 §2.2.2.2", ""};
+        case Violation::property_repeated:
+            return {"a property that may be there once, twice", "5 §2.2.2.2", ""};
+        case Violation::property_truncated:
+            return {"a property cut short", "5 §2.2.2", ""};
+        case Violation::properties_past_end:
+            return {"properties that go on behind their packet", "5 §2.2.2.1", ""};
+        case Violation::property_value:
+            return {"a property with a value that it may not have", "5 §2.2.2.2", ""};
+        case Violation::authentication_unasked:
+            return {"authentication, though none was asked for", "MQTT-4.12.0-6", ""};
+    }
+    return {"", "", ""};
+}
+
+}  // namespace rejoin::inline v0_1::mqtt
+
+namespace rejoin::inline v0_1::mqtt {
+
+namespace detail {
+
+// How many bytes at the front are ordinary: ASCII, not U+0000, and not one of two others. In steps of eight; what is left is looked at one
+// by one.
+inline std::size_t ordinary(const std::byte* at, std::size_t size, char but, char and_but) {
+    constexpr std::uint64_t ones = 0x0101010101010101, highs = ones << 7;
+    const std::uint64_t first = ones * static_cast<unsigned char>(but), second = ones * static_cast<unsigned char>(and_but);
+    std::size_t i = 0;
+    for (std::uint64_t word; size - i >= sizeof word; i += sizeof word) {
+        std::memcpy(&word, at + i, sizeof word);
+        // In a word without high bits a zero byte, and no other, borrows into one; of those above it that may be wrong, but then the word
+        // is not ordinary anyway.
+        if (((word | (word - ones) | ((word ^ first) - ones) | ((word ^ second) - ones)) & highs) != 0) break;
+    }
+    return i;
+}
+
+// The length of the well-formed character at the front (Unicode 15, table 3-7); 0 for none.
+inline std::size_t character(const std::byte* at, std::size_t size) {
+    const auto byte = [&](std::size_t i) { return std::to_integer<unsigned>(at[i]); };
+    const auto trails = [&](std::size_t i, unsigned low = 0x80, unsigned high = 0xbf) {
+        return i < size && byte(i) >= low && byte(i) <= high;
+    };
+    const unsigned lead = byte(0);
+    if (lead < 0x80) return 1;
+    if (lead >= 0xc2 && lead <= 0xdf) return trails(1) ? 2 : 0;
+    if (lead >= 0xe0 && lead <= 0xef) return trails(1, lead == 0xe0 ? 0xa0 : 0x80, lead == 0xed ? 0x9f : 0xbf) && trails(2) ? 3 : 0;
+    if (lead >= 0xf0 && lead <= 0xf4)
+        return trails(1, lead == 0xf0 ? 0x90 : 0x80, lead == 0xf4 ? 0x8f : 0xbf) && trails(2) && trails(3) ? 4 : 0;
+    return 0;
+}
+
+inline Violation check_text(Bytes text, char but, char and_but) {
+    std::size_t i = ordinary(text.data(), text.size(), but, and_but);
+    while (i < text.size()) {
+        const std::size_t n = character(text.data() + i, text.size() - i);
+        if (n == 0) return Violation::utf8_ill_formed;
+        if (n == 1) {
+            const auto c = static_cast<char>(text[i]);
+            if (c == 0) return Violation::utf8_nul;
+            if (c == but || c == and_but) return Violation::topic_wildcard;
+        }
+        i += n;
+    }
+    return Violation::none;
+}
+
+}  // namespace detail
+
+/// Whether that may be a string (5 §1.5.4, 3 §1.5.3).
+inline Violation check_string(Bytes text) { return detail::check_text(text, 0, 0); }
+/// Whether that may be the name of a topic, but for its being empty (§4.7).
+inline Violation check_topic_name(Bytes text) { return detail::check_text(text, '+', '#'); }
+/// Whether that may be a topic filter (§4.7.1): `+` stands for a whole level, `#` for all that follow, and is the last. Those of shared
+/// subscriptions (5 §4.8.2), `$share/NAME/FILTER`, have a name without wildcards, and a filter.
+inline bool valid_topic_filter(TextView filter) {
+    if (filter.size() == 0 || filter.size() > 65535 || check_string(filter.bytes()) != Violation::none) return false;
+    static constexpr TextView share = "$share/";
+    if (filter.size() >= share.size() && TextView(filter.data(), share.size()) == share) {
+        std::size_t end = share.size();
+        for (; end < filter.size() && filter[end] != '/'; ++end)
+            if (filter[end] == '+' || filter[end] == '#') return false;
+        if (end == share.size() || end + 1 >= filter.size()) return false;
+        filter = TextView(filter.data() + end + 1, filter.size() - end - 1);
+    }
+    for (std::size_t i = 0; i < filter.size(); ++i) {
+        if (filter[i] != '+' && filter[i] != '#') continue;
+        if (i > 0 && filter[i - 1] != '/') return false;
+        if (filter[i] == '#' ? i + 1 < filter.size() : i + 1 < filter.size() && filter[i + 1] != '/') return false;
+    }
+    return true;
+}
+/// Whether a topic's name matches a filter, both valid (§4.7).
+inline bool matches(TextView filter, TextView topic) {
+    // What begins with `$` is not what a filter that begins with a wildcard means (MQTT-4.7.2-1).
+    if (topic.size() > 0 && topic[0] == '$' && filter.size() > 0 && (filter[0] == '+' || filter[0] == '#')) return false;
+    std::size_t f = 0, t = 0;
+    while (f < filter.size()) {
+        if (filter[f] == '#') return true;
+        if (filter[f] == '+') {
+            ++f;
+            while (t < topic.size() && topic[t] != '/') ++t;
+        } else if (t < topic.size() && filter[f] == topic[t]) {
+            ++f, ++t;
+        } else {
+            // `a/#` means `a` as well (§4.7.1.2).
+            return t == topic.size() && filter.size() - f == 2 && filter[f] == '/' && filter[f + 1] == '#';
+        }
+    }
+    return t == topic.size();
+}
+
+}  // namespace rejoin::inline v0_1::mqtt
+
+namespace rejoin::inline v0_1::mqtt {
+
+namespace detail {
+
+// Reads from the front of bytes. Once something is not there, or not as it has to be, `why` says so, and nothing more is read.
+class Cursor {
+public:
+    explicit Cursor(Bytes bytes, Violation truncated = Violation::string_past_end)
+        : at_(bytes.data()), end_(bytes.data() + bytes.size()), truncated_(truncated) {}
+    Violation why = Violation::none;
+
+    std::size_t left() const { return static_cast<std::size_t>(end_ - at_); }
+    Bytes rest() const { return {at_, left()}; }
+
+    template <class T>
+    T number() {
+        if (!there(sizeof(T))) return 0;
+        const T value = load_big<T>(at_);
+        at_ += sizeof(T);
+        return value;
+    }
+    // A variable byte integer (5 §1.5.5, 3 §2.2.3).
+    std::uint32_t variable() {
+        std::uint32_t value = 0;
+        for (unsigned shift = 0; shift < 28; shift += 7) {
+            if (!there(1)) return 0;
+            const auto byte = std::to_integer<std::uint32_t>(*at_++);
+            value |= (byte & 0x7f) << shift;
+            if (byte >= 0x80) continue;
+            if (byte == 0 && shift > 0) why = Violation::length_not_minimal;
+            return value;
+        }
+        why = Violation::length_too_long;
+        return 0;
+    }
+    Bytes take(std::size_t n) {
+        if (!there(n)) return {};
+        const Bytes taken(at_, n);
+        at_ += n;
+        return taken;
+    }
+    Bytes binary() {
+        const std::size_t n = number<std::uint16_t>();
+        return take(n);
+    }
+    Bytes string() {
+        const Bytes text = binary();
+        if (why == Violation::none) why = check_string(text);
+        return text;
+    }
+
+private:
+    bool there(std::size_t n) {
+        if (why != Violation::none) return false;
+        if (left() < n) why = truncated_;
+        return why == Violation::none;
+    }
+
+    const std::byte* at_;
+    const std::byte* end_;
+    Violation truncated_;
+};
+
+}  // namespace detail
+
+/// One property, read: a number, or text or binary, or a pair of texts. Its views hold as long as the packet.
+struct PropertyValue {
+    std::uint32_t number = 0;
+    Bytes bytes;   ///< text, binary, or the name of a pair
+    Bytes second;  ///< the value of a pair
+    TextView text() const { return {reinterpret_cast<const char*>(bytes.data()), bytes.size()}; }
+};
+
+namespace detail {
+
+inline PropertyValue read_value(Cursor& from, ValueType type) {
+    PropertyValue value;
+    switch (type) {
+        case ValueType::flag:
+        case ValueType::byte:
+            value.number = from.number<std::uint8_t>();
+            break;
+        case ValueType::two_bytes:
+            value.number = from.number<std::uint16_t>();
+            break;
+        case ValueType::four_bytes:
+            value.number = from.number<std::uint32_t>();
+            break;
+        case ValueType::variable:
+            value.number = from.variable();
+            break;
+        case ValueType::binary:
+            value.bytes = from.binary();
+            break;
+        case ValueType::text_pair:
+            value.bytes = from.string();
+            value.second = from.string();
+            break;
+        case ValueType::text:
+            value.bytes = from.string();
+            break;
+        case ValueType::none:
+            break;
+    }
+    return value;
+}
+
+// What is wrong with the properties of a packet of that type.
+inline Violation check_properties(Bytes properties, PacketType packet) {
+    Cursor from(properties, Violation::property_truncated);
+    std::uint64_t seen = 0;
+    while (from.left() > 0) {
+        // An identifier is a variable byte integer, of which no property needs more than one byte.
+        const std::uint32_t id = from.variable();
+        if (from.why != Violation::none) return from.why;
+        const PropertyRule rule = id < 0x80 ? rule_of(static_cast<Property>(id)) : PropertyRule();
+        if (rule.type == ValueType::none) return Violation::property_unknown;
+        if ((rule.packets >> static_cast<unsigned>(packet) & 1) == 0) return Violation::property_misplaced;
+        if (!rule.repeats && (seen >> id & 1) != 0) return Violation::property_repeated;
+        seen |= std::uint64_t{1} << id;
+        const PropertyValue value = read_value(from, rule.type);
+        if (from.why != Violation::none) return from.why;
+        if ((rule.type == ValueType::flag && value.number > 1) || (!rule.zero && value.number == 0)) return Violation::property_value;
+        // A response topic is the name of a topic (MQTT-3.3.2-14).
+        if (static_cast<Property>(id) == Property::response_topic)
+            if (const Violation bad = check_topic_name(value.bytes); bad != Violation::none) return bad;
+    }
+    return Violation::none;
+}
+
+}  // namespace detail
+
+/// The properties of a packet that was checked: looked at where they are, valid as long as the packet.
+class Properties {
+public:
+    Properties() = default;
+    explicit Properties(Bytes checked) : bytes_(checked) {}
+
+    bool empty() const { return bytes_.empty(); }
+    Bytes bytes() const { return bytes_; }
+    /// Calls `f(Property, const PropertyValue&)` with each, in order, until it returns false.
+    template <class F>
+    void each(F f) const {
+        detail::Cursor from(bytes_);
+        while (from.left() > 0) {
+            const auto id = static_cast<Property>(from.variable());
+            const PropertyValue value = detail::read_value(from, rule_of(id).type);
+            if (from.why != Violation::none || !f(id, value)) return;
+        }
+    }
+    /// The first one of that kind; false when there is none.
+    bool find(Property wanted, PropertyValue& found) const {
+        bool there = false;
+        each([&](Property id, const PropertyValue& value) {
+            there = id == wanted;
+            if (there) found = value;
+            return !there;
+        });
+        return there;
+    }
+    std::uint32_t number(Property wanted, std::uint32_t otherwise) const {
+        PropertyValue found;
+        return find(wanted, found) ? found.number : otherwise;
+    }
+    TextView text(Property wanted) const {
+        PropertyValue found;
+        find(wanted, found);
+        return found.text();
+    }
+
+private:
+    Bytes bytes_;
+};
+
+/// Writes properties, for a packet that is to be sent. What cannot be said there makes `error` say so, and is left out.
+class PropertyWriter {
+public:
+    explicit PropertyWriter(PacketType packet) : packet_(packet) {}
+
+    PropertyWriter& number(Property id, std::uint32_t value) {
+        const PropertyRule rule = rule_of(id);
+        std::byte room[5];
+        room[0] = static_cast<std::byte>(id);
+        std::size_t size = 1;
+        switch (rule.type) {
+            case ValueType::flag:
+            case ValueType::byte:
+                room[size++] = static_cast<std::byte>(value);
+                break;
+            case ValueType::two_bytes:
+                store_big(room + size, static_cast<std::uint16_t>(value));
+                size += 2;
+                break;
+            case ValueType::four_bytes:
+                store_big(room + size, value);
+                size += 4;
+                break;
+            case ValueType::variable:
+                for (std::uint32_t rest = value; size < sizeof room; rest >>= 7) {
+                    room[size++] = static_cast<std::byte>((rest & 0x7f) | (rest >= 0x80 ? 0x80 : 0));
+                    if (rest < 0x80) break;
+                }
+                break;
+            default:
+                error_ = Errc::invalid_argument;
+                return *this;
+        }
+        if (value > largest(rule.type)) error_ = Errc::invalid_argument;
+        return add({room, size});
+    }
+    PropertyWriter& text(Property id, TextView value) { return string(id, ValueType::text, value.bytes(), {}); }
+    PropertyWriter& binary(Property id, Bytes value) { return string(id, ValueType::binary, value, {}); }
+    PropertyWriter& user(TextView name, TextView value) {
+        return string(Property::user_property, ValueType::text_pair, name.bytes(), value.bytes());
+    }
+    Error error() const {
+        if (error_) return error_;
+        return detail::check_properties(bytes(), packet_) == Violation::none ? Error() : Error(Errc::invalid_argument);
+    }
+    Bytes bytes() const { return {bytes_.data(), bytes_.size()}; }
+
+private:
+    static constexpr std::uint32_t largest(ValueType type) {
+        switch (type) {
+            case ValueType::flag:
+            case ValueType::byte:
+                return UINT8_MAX;
+            case ValueType::two_bytes:
+                return UINT16_MAX;
+            case ValueType::variable:
+                return (1u << 28) - 1;
+            default:
+                return UINT32_MAX;
+        }
+    }
+    PropertyWriter& string(Property id, ValueType type, Bytes first, Bytes second) {
+        if (rule_of(id).type != type || first.size() > UINT16_MAX || second.size() > UINT16_MAX) {
+            error_ = Errc::invalid_argument;
+            return *this;
+        }
+        std::byte head[3] = {static_cast<std::byte>(id)};
+        store_big(head + 1, static_cast<std::uint16_t>(first.size()));
+        add(head).add(first);
+        if (type != ValueType::text_pair) return *this;
+        store_big(head, static_cast<std::uint16_t>(second.size()));
+        return add({head, 2}).add(second);
+    }
+    PropertyWriter& add(Bytes bytes) {
+        if (!error_ && !bytes_.append(bytes.data(), bytes.size())) error_ = Errc::out_of_memory;
+        return *this;
+    }
+
+    Array<std::byte> bytes_;
+    PacketType packet_;
+    Error error_;
+};
+
+}  // namespace rejoin::inline v0_1::mqtt
+
+namespace rejoin::inline v0_1::mqtt {
+
+/// A packet from a server. Which members mean something depends on its type; what it has not stays as it is here. Its views hold until the
+/// decoder is asked for the next, and as long as the bytes that it was given.
+struct Packet {
+    PacketType type{};
+    Qos qos = Qos::at_most_once;   ///< publish; and `dup`, `retain`, `topic`, `payload`
+    bool dup = false;              ///< sent again
+    bool retain = false;           ///< it was published before
+    bool session_present = false;  ///< connack
+    Reason reason{};               ///< connack, puback, pubrec, pubrel, pubcomp, disconnect, auth
+    std::uint16_t id = 0;          ///< publish with a QoS, puback, pubrec, pubrel, pubcomp, suback, unsuback
+    TextView topic;                ///< empty where an alias stands for it (5.0)
+    Bytes payload;
+    Bytes codes;  ///< suback and (5.0) unsuback: a `Reason` each
+    Properties properties;
+};
+
+namespace detail {
+
+// What a server may say of each type of packet: one line a type, for both versions.
+struct PacketRule {
+    PacketType type;
+    bool v3_1_1, v5;            // whether a server sends it
+    std::uint8_t flags;         // what the low bits of the first byte have to be; of PUBLISH they mean something
+    bool has_id;                // behind the fixed header
+    std::uint8_t length_3_1_1;  // exactly; 0xff: any
+    std::uint8_t length_5_min;
+    const char* reasons;  // those of 5.0 that it may have; null: it has none
+};
+// In 5.0's order, where success, 0x00, may always be.
+inline constexpr char connack_reasons[] = "\x80\x81\x82\x83\x84\x85\x86\x87\x88\x89\x8a\x8c\x90\x95\x97\x99\x9a\x9b\x9c\x9d\x9f";
+inline constexpr char publish_reasons[] = "\x10\x80\x83\x87\x90\x91\x97\x99";
+inline constexpr char release_reasons[] = "\x92";
+inline constexpr char suback_reasons[] = "\x01\x02\x80\x83\x87\x8f\x91\x97\x9e\xa1\xa2";
+inline constexpr char unsuback_reasons[] = "\x11\x80\x83\x87\x8f\x91";
+inline constexpr char disconnect_reasons[] =
+    "\x80\x81\x82\x83\x87\x89\x8b\x8d\x8e\x8f\x90\x93\x94\x95\x96\x97\x98\x99\x9a\x9b\x9c\x9d\x9e\x9f\xa0\xa1\xa2";
+inline constexpr char auth_reasons[] = "\x18";
+
+inline constexpr PacketRule packet_rules[] = {
+    {PacketType{}, false, false, 0, false, 0xff, 0, nullptr},
+    {PacketType::connect, false, false, 0, false, 0xff, 0, nullptr},
+    {PacketType::connack, true, true, 0, false, 2, 3, connack_reasons},
+    {PacketType::publish, true, true, 0, false, 0xff, 3, nullptr},
+    {PacketType::puback, true, true, 0, true, 2, 2, publish_reasons},
+    {PacketType::pubrec, true, true, 0, true, 2, 2, publish_reasons},
+    {PacketType::pubrel, true, true, 2, true, 2, 2, release_reasons},
+    {PacketType::pubcomp, true, true, 0, true, 2, 2, release_reasons},
+    {PacketType::subscribe, false, false, 2, true, 0xff, 0, nullptr},
+    {PacketType::suback, true, true, 0, true, 0xff, 3, suback_reasons},
+    {PacketType::unsubscribe, false, false, 2, true, 0xff, 0, nullptr},
+    {PacketType::unsuback, true, true, 0, true, 2, 3, unsuback_reasons},
+    {PacketType::pingreq, false, false, 0, false, 0, 0, nullptr},
+    {PacketType::pingresp, true, true, 0, false, 0, 0, nullptr},
+    {PacketType::disconnect, false, true, 0, false, 0, 0, disconnect_reasons},
+    {PacketType::auth, false, true, 0, false, 0xff, 0, auth_reasons},
+};
+
+inline bool may_say(const char* reasons, std::uint8_t code) {
+    if (code == 0) return true;
+    for (; *reasons != 0; ++reasons)
+        if (static_cast<std::uint8_t>(*reasons) == code) return true;
+    return false;
+}
+
+}  // namespace detail
+
+/// Reads what a server sends, packet by packet, whatever the pieces in which it comes. Pure. A packet that lies whole in the bytes that
+/// come is neither copied nor allocated for; of one that does not, what has come is kept, and never more than that.
+class Decoder {
+public:
+    /// `packet_limit`: bytes of one packet, its header included, at most; at least 5.
+    Decoder(Version version, std::size_t packet_limit) : version_(version), limit_(packet_limit) {}
+
+    /// Takes one packet off the front of `bytes`: true when there is one. After `malformed`, or `too_large`, `violation` says why, and
+    /// nothing more is read. `out_of_memory`.
+    Result<bool> next(Bytes& bytes, Packet& packet) {
+        if (whole_) {
+            whole_ = false;
+            partial_.clear();
+        }
+        if (why_ != Violation::none) return failure();
+        if (!partial_.empty()) return go_on(bytes, packet);
+        std::size_t size = 0;
+        if (!measure(bytes, size)) return failure();
+        if (size == 0 || size > bytes.size()) {
+            const bool kept = partial_.append(bytes.data(), bytes.size());
+            if (!kept) return Errc::out_of_memory;
+            bytes = {};
+            return false;
+        }
+        const Bytes one = bytes.first(size);
+        bytes = bytes.subspan(size);
+        return decoded(one, packet);
+    }
+    /// The connection has ended: `malformed` when that was inside a packet.
+    Error end() {
+        if (why_ == Violation::none && !partial_.empty() && !whole_) why_ = Violation::ended_inside_packet;
+        return why_ == Violation::none ? Error() : failure();
+    }
+    Violation violation() const { return why_; }
+
+private:
+    static constexpr std::size_t header_max = 5;
+
+    Error failure() const { return why_ == Violation::packet_too_large ? Errc::too_large : Errc::malformed; }
+    Result<bool> go_on(Bytes& bytes, Packet& packet) {
+        for (;;) {
+            std::size_t size = 0;
+            if (!measure({partial_.data(), partial_.size()}, size)) return failure();
+            if (size > 0 && partial_.size() == size) {
+                whole_ = true;
+                return decoded({partial_.data(), size}, packet);
+            }
+            if (bytes.empty()) return false;
+            // Of the header byte by byte: where it ends is not known.
+            const std::size_t want = size == 0 ? 1 : size - partial_.size(), n = want < bytes.size() ? want : bytes.size();
+            if (!partial_.append(bytes.data(), n)) return Errc::out_of_memory;
+            bytes = bytes.subspan(n);
+        }
+    }
+    // How long the packet at the front is, header included; 0 while that cannot be told. False when it must not be.
+    bool measure(Bytes bytes, std::size_t& size) {
+        if (bytes.empty()) return true;
+        const auto first = std::to_integer<unsigned>(bytes[0]);
+        if (why_ = check_first(first); why_ != Violation::none) return false;
+        detail::Cursor from(bytes.subspan(1), Violation::ended_inside_packet);
+        const std::uint32_t length = from.variable();
+        const std::size_t header = bytes.size() - from.left();
+        if (from.why == Violation::ended_inside_packet) return true;
+        // 3.1.1 says nowhere that it has to be as short as it can be.
+        if (from.why != Violation::none && (from.why != Violation::length_not_minimal || version_ == Version::v5))
+            why_ = from.why;
+        else if (length > limit_ || header + length > limit_)
+            why_ = Violation::packet_too_large;
+        else
+            size = header + length;
+        return why_ == Violation::none;
+    }
+    Violation check_first(unsigned first) const {
+        const detail::PacketRule& rule = detail::packet_rules[first >> 4];
+        const bool exists = first >> 4 != 0 && (first >> 4 != 15 || version_ == Version::v5);
+        if (!exists) return Violation::reserved_type;
+        if (!(version_ == Version::v5 ? rule.v5 : rule.v3_1_1)) return Violation::client_only_type;
+        if (rule.type == PacketType::publish) {
+            if ((first & 6) == 6) return Violation::qos_3;
+            if ((first & 14) == 8) return Violation::dup_with_qos_0;
+        } else if ((first & 15) != rule.flags) {
+            return Violation::reserved_flags;
+        }
+        if (!connected_ && rule.type != PacketType::connack && rule.type != PacketType::auth) return Violation::first_not_connack;
+        if (connected_ && rule.type == PacketType::connack) return Violation::second_connack;
+        return Violation::none;
+    }
+
+    Result<bool> decoded(Bytes one, Packet& packet) {
+        packet = {};
+        const auto first = std::to_integer<unsigned>(one[0]);
+        std::size_t header = 2;
+        while ((std::to_integer<unsigned>(one[header - 1]) & 0x80) != 0) ++header;
+        packet.type = static_cast<PacketType>(first >> 4);
+        why_ = packet.type == PacketType::publish ? publish(first, one.subspan(header), packet) : other(one.subspan(header), packet);
+        if (why_ != Violation::none) return failure();
+        connected_ = connected_ || packet.type == PacketType::connack;
+        return true;
+    }
+    Violation publish(unsigned first, Bytes body, Packet& packet) {
+        packet.qos = static_cast<Qos>(first >> 1 & 3);
+        packet.dup = (first & 8) != 0;
+        packet.retain = (first & 1) != 0;
+        detail::Cursor from(body);
+        const Bytes topic = from.binary();
+        if (from.why != Violation::none) return from.why;
+        if (const Violation bad = check_topic_name(topic); bad != Violation::none) return bad;
+        packet.topic = {reinterpret_cast<const char*>(topic.data()), topic.size()};
+        if (packet.qos != Qos::at_most_once) {
+            if (from.left() < 2) return Violation::packet_id_absent;
+            packet.id = from.number<std::uint16_t>();
+            if (packet.id == 0) return Violation::packet_id_zero;
+        }
+        if (version_ == Version::v5)
+            if (const Violation bad = properties(from, packet); bad != Violation::none) return bad;
+        if (topic.empty() && (version_ != Version::v5 || packet.properties.number(Property::topic_alias, 0) == 0))
+            return Violation::topic_empty;
+        packet.payload = from.rest();
+        return Violation::none;
+    }
+    Violation other(Bytes body, Packet& packet) {
+        const detail::PacketRule& rule = detail::packet_rules[static_cast<int>(packet.type)];
+        const bool v5 = version_ == Version::v5;
+        if (v5 ? body.size() < rule.length_5_min : rule.length_3_1_1 != 0xff && body.size() != rule.length_3_1_1)
+            return rule.has_id && body.size() < 2 ? Violation::packet_id_absent : Violation::wrong_length;
+        detail::Cursor from(body, Violation::wrong_length);
+        if (rule.has_id) {
+            if (body.size() < 2) return Violation::packet_id_absent;
+            packet.id = from.number<std::uint16_t>();
+            if (packet.id == 0) return Violation::packet_id_zero;
+        }
+        switch (packet.type) {
+            case PacketType::connack:
+                return connack(from, packet);
+            case PacketType::suback:
+            case PacketType::unsuback:
+                return acknowledged(from, packet, rule);
+            case PacketType::pingresp:
+                return body.empty() ? Violation::none : Violation::wrong_length;
+            default:
+                break;
+        }
+        // PUBACK and its like, DISCONNECT and AUTH: in 5.0 a reason, and then properties, either of which may be left out (§3.4.2.1,
+        // §3.14.2, §3.15.2.1).
+        if (from.left() == 0) return Violation::none;
+        const auto code = from.number<std::uint8_t>();
+        if (!detail::may_say(rule.reasons, code)) return Violation::reserved_reason;
+        packet.reason = static_cast<Reason>(code);
+        if (from.left() == 0) return Violation::none;
+        if (const Violation bad = properties(from, packet); bad != Violation::none) return bad;
+        return from.left() == 0 ? Violation::none : Violation::wrong_length;
+    }
+    Violation connack(detail::Cursor& from, Packet& packet) {
+        const auto flags = from.number<std::uint8_t>(), code = from.number<std::uint8_t>();
+        if (flags > 1) return Violation::connack_flags;
+        packet.session_present = flags == 1;
+        if (version_ == Version::v5) {
+            if (!detail::may_say(detail::connack_reasons, code)) return Violation::reserved_reason;
+            packet.reason = static_cast<Reason>(code);
+        } else {
+            static constexpr Reason reasons[] = {Reason::success,
+                                                 Reason::unsupported_protocol_version,
+                                                 Reason::client_identifier_not_valid,
+                                                 Reason::server_unavailable,
+                                                 Reason::bad_user_name_or_password,
+                                                 Reason::not_authorized};
+            if (code >= sizeof reasons) return Violation::reserved_reason;
+            packet.reason = reasons[code];
+        }
+        if (packet.session_present && packet.reason != Reason::success) return Violation::session_with_refusal;
+        if (version_ == Version::v5)
+            if (const Violation bad = properties(from, packet); bad != Violation::none) return bad;
+        return from.left() == 0 ? Violation::none : Violation::wrong_length;
+    }
+    Violation acknowledged(detail::Cursor& from, Packet& packet, const detail::PacketRule& rule) {
+        if (version_ == Version::v5)
+            if (const Violation bad = properties(from, packet); bad != Violation::none) return bad;
+        packet.codes = from.rest();
+        if (version_ != Version::v5 && packet.type == PacketType::unsuback) return Violation::none;  // it has none
+        if (packet.codes.empty()) return Violation::no_codes;
+        for (std::byte code : packet.codes) {
+            const auto value = std::to_integer<std::uint8_t>(code);
+            if (version_ == Version::v5 ? !detail::may_say(rule.reasons, value) : value > 2 && value != 0x80)
+                return Violation::reserved_reason;
+        }
+        return Violation::none;
+    }
+    static Violation properties(detail::Cursor& from, Packet& packet) {
+        if (from.left() == 0) return Violation::property_truncated;
+        const std::uint32_t size = from.variable();
+        if (from.why != Violation::none) return from.why;
+        if (size > from.left()) return Violation::properties_past_end;
+        const Bytes bytes = from.take(size);
+        packet.properties = Properties(bytes);
+        return size == 0 ? Violation::none : detail::check_properties(bytes, packet.type);
+    }
+
+    Version version_;
+    bool connected_ = false;
+    bool whole_ = false;  // `partial_` is the packet that was given last
+    Violation why_ = Violation::none;
+    std::size_t limit_;
+    Array<std::byte> partial_;
+};
+
+}  // namespace rejoin::inline v0_1::mqtt
+
+// What a client sends, to bytes. Pure; writes into the caller's room, which `size_of` says how much of is needed. Texts are at most 65,535
+// bytes; that they are well-formed, that topics and filters are valid, that properties may stand there (`PropertyWriter`) and that a packet
+// that needs an identifier has one is the caller's to see to (`mqtt::Session` does).
+namespace rejoin::inline v0_1::mqtt {
+
+/// A message that the server publishes when the connection is lost (3 §3.1.2.5, 5 §3.1.2.5).
+struct Will {
+    TextView topic;
+    Bytes payload;  ///< at most 65,535 bytes
+    Qos qos = Qos::at_most_once;
+    bool retain = false;
+    Bytes properties;  ///< 5.0
+};
+struct Connect {
+    TextView client_id;            ///< empty: the server chooses; in 3.1.1 only with `clean`
+    bool clean = true;             ///< clean session, 3.1.1; clean start, 5.0
+    std::uint16_t keep_alive = 0;  ///< seconds; 0: none
+    const Will* will = nullptr;
+    const TextView* user_name = nullptr;
+    const Bytes* password = nullptr;  ///< in 3.1.1 only with a user name (MQTT-3.1.2-22)
+    Bytes properties;                 ///< 5.0
+};
+struct Publish {
+    TextView topic;
+    Bytes payload;
+    Qos qos = Qos::at_most_once;
+    bool dup = false;
+    bool retain = false;
+    std::uint16_t id = 0;  ///< with a QoS
+    Bytes properties;      ///< 5.0
+};
+/// PUBACK, PUBREC, PUBREL, PUBCOMP. In 3.1.1 there are no reasons.
+struct Acknowledge {
+    PacketType type = PacketType::puback;
+    std::uint16_t id = 0;
+    Reason reason = Reason::success;
+};
+/// One of SUBSCRIBE's filters, or of UNSUBSCRIBE's, which has no options.
+struct Subscription {
+    TextView filter;
+    Qos qos = Qos::at_most_once;       ///< at most
+    bool no_local = false;             ///< 5.0: not what this client publishes
+    bool retain_as_published = false;  ///< 5.0
+    std::uint8_t retain_handling = 0;  ///< 5.0: retained messages at subscribe: 0 yes, 1 for a new subscription, 2 no
+};
+struct Subscribe {
+    PacketType type = PacketType::subscribe;  ///< or unsubscribe
+    std::uint16_t id = 0;
+    std::span<const Subscription> filters;  ///< at least one
+    Bytes properties;                       ///< 5.0
+};
+/// DISCONNECT and AUTH.
+struct Leave {
+    PacketType type = PacketType::disconnect;
+    Reason reason = Reason::success;
+    Bytes properties;  ///< 5.0
+};
+
+/// The largest remaining length there is (3 §2.2.3, 5 §1.5.5).
+inline constexpr std::size_t length_max = 268'435'455;
+
+namespace detail {
+
+constexpr std::size_t variable_size(std::size_t n) { return n < 128 ? 1 : n < 16'384 ? 2 : n < 2'097'152 ? 3 : 4; }
+
+// Writes from the front on.
+struct Put {
+    std::byte* to;
+
+    void byte(unsigned value) { *to++ = static_cast<std::byte>(value); }
+    void two(std::uint16_t value) {
+        store_big(to, value);
+        to += 2;
+    }
+    void variable(std::size_t n) {
+        for (; n >= 128; n >>= 7) byte((n & 0x7f) | 0x80);
+        byte(static_cast<unsigned>(n));
+    }
+    void bytes(Bytes what) {
+        if (what.empty()) return;
+        std::memcpy(to, what.data(), what.size());
+        to += what.size();
+    }
+    void string(Bytes what) {
+        two(static_cast<std::uint16_t>(what.size()));
+        bytes(what);
+    }
+    void properties(Version version, Bytes what) {
+        if (version != Version::v5) return;
+        variable(what.size());
+        bytes(what);
+    }
+};
+constexpr std::size_t properties_size(Version version, Bytes properties) {
+    return version == Version::v5 ? variable_size(properties.size()) + properties.size() : 0;
+}
+
+inline std::size_t body_size(Version version, const Connect& c) {
+    std::size_t size = 10 + properties_size(version, c.properties) + 2 + c.client_id.size();
+    if (c.will != nullptr) size += properties_size(version, c.will->properties) + 2 + c.will->topic.size() + 2 + c.will->payload.size();
+    if (c.user_name != nullptr) size += 2 + c.user_name->size();
+    if (c.password != nullptr) size += 2 + c.password->size();
+    return size;
+}
+inline unsigned first_byte(const Connect&) { return 0x10; }
+inline void body(Put& put, Version version, const Connect& c) {
+    put.string(TextView("MQTT").bytes());
+    put.byte(static_cast<unsigned>(version));
+    unsigned flags = c.clean ? 2 : 0;
+    if (c.will != nullptr) flags |= 4u | static_cast<unsigned>(c.will->qos) << 3 | (c.will->retain ? 0x20u : 0u);
+    put.byte(flags | (c.password != nullptr ? 0x40u : 0u) | (c.user_name != nullptr ? 0x80u : 0u));
+    put.two(c.keep_alive);
+    put.properties(version, c.properties);
+    put.string(c.client_id.bytes());
+    if (c.will != nullptr) {
+        put.properties(version, c.will->properties);
+        put.string(c.will->topic.bytes());
+        put.string(c.will->payload);
+    }
+    if (c.user_name != nullptr) put.string(c.user_name->bytes());
+    if (c.password != nullptr) put.string(*c.password);
+}
+
+inline std::size_t body_size(Version version, const Publish& p) {
+    return 2 + p.topic.size() + (p.qos == Qos::at_most_once ? 0u : 2u) + properties_size(version, p.properties) + p.payload.size();
+}
+inline unsigned first_byte(const Publish& p) {
+    return 0x30u | (p.dup ? 8u : 0u) | static_cast<unsigned>(p.qos) << 1 | (p.retain ? 1u : 0u);
+}
+inline void body(Put& put, Version version, const Publish& p) {
+    put.string(p.topic.bytes());
+    if (p.qos != Qos::at_most_once) put.two(p.id);
+    put.properties(version, p.properties);
+    put.bytes(p.payload);
+}
+
+// Success is left unsaid.
+inline std::size_t body_size(Version version, const Acknowledge& a) {
+    return version == Version::v5 && a.reason != Reason::success ? 3 : 2;
+}
+inline unsigned first_byte(const Acknowledge& a) { return static_cast<unsigned>(a.type) << 4 | (a.type == PacketType::pubrel ? 2u : 0u); }
+inline void body(Put& put, Version version, const Acknowledge& a) {
+    put.two(a.id);
+    if (version == Version::v5 && a.reason != Reason::success) put.byte(static_cast<unsigned>(a.reason));
+}
+
+inline std::size_t body_size(Version version, const Subscribe& s) {
+    std::size_t size = 2 + properties_size(version, s.properties);
+    for (const Subscription& one : s.filters) size += 2 + one.filter.size() + (s.type == PacketType::subscribe ? 1u : 0u);
+    return size;
+}
+inline unsigned first_byte(const Subscribe& s) { return static_cast<unsigned>(s.type) << 4 | 2u; }
+inline void body(Put& put, Version version, const Subscribe& s) {
+    put.two(s.id);
+    put.properties(version, s.properties);
+    for (const Subscription& one : s.filters) {
+        put.string(one.filter.bytes());
+        if (s.type != PacketType::subscribe) continue;
+        unsigned options = static_cast<unsigned>(one.qos);
+        if (version == Version::v5)
+            options |= (one.no_local ? 4u : 0u) | (one.retain_as_published ? 8u : 0u) | static_cast<unsigned>(one.retain_handling & 3) << 4;
+        put.byte(options);
+    }
+}
+
+inline std::size_t body_size(Version version, const Leave& l) {
+    if (version != Version::v5) return 0;
+    if (l.properties.empty()) return l.reason == Reason::success ? 0 : 1;
+    return 1 + properties_size(version, l.properties);
+}
+inline unsigned first_byte(const Leave& l) { return static_cast<unsigned>(l.type) << 4; }
+inline void body(Put& put, Version version, const Leave& l) {
+    if (version != Version::v5 || (l.properties.empty() && l.reason == Reason::success)) return;
+    put.byte(static_cast<unsigned>(l.reason));
+    if (!l.properties.empty()) put.properties(version, l.properties);
+}
+
+}  // namespace detail
+
+/// Bytes of the whole packet; 0 where it would be longer than a packet can be.
+template <class P>
+std::size_t size_of(Version version, const P& packet) {
+    const std::size_t body = detail::body_size(version, packet);
+    return body > length_max ? 0 : 1 + detail::variable_size(body) + body;
+}
+/// Writes it to `to`, which has room for `size_of` bytes, and returns its end. (For the size that was just asked for, the compiler asks
+/// once.)
+template <class P>
+std::byte* write(std::byte* to, Version version, const P& packet) {
+    detail::Put put{to};
+    put.byte(detail::first_byte(packet));
+    put.variable(detail::body_size(version, packet));
+    detail::body(put, version, packet);
+    return put.to;
+}
+inline constexpr std::byte pingreq[2] = {std::byte{0xc0}, std::byte{0}};
+
+}  // namespace rejoin::inline v0_1::mqtt
+
 // STUN messages (RFC 8489): the Binding method, to bytes and from bytes. Pure; nothing is allocated, and what is decoded looks into the
 // datagram that it came in.
 namespace rejoin::inline v0_1::stun {

@@ -100,7 +100,7 @@ link() {
     done
 }
 
-all_rooms="sim pipe network session transport os core recovery stun handoff"  # the longest first
+all_rooms="sim pipe network session transport os core recovery stun handoff mqtt"  # the longest first
 # One room's program; an eighth of the simulation's usual runs.
 run_one() {
     # shellcheck disable=SC2086
