@@ -450,7 +450,7 @@ TEST_CASE("a packet that comes in one piece is not copied, and one that declares
 }
 
 TEST_CASE("every violation says what it is, and where it stands") {
-    for (int i = 1; i <= static_cast<int>(Violation::authentication_unasked); ++i) {
+    for (int i = 1; i <= static_cast<int>(Violation::qos_not_granted); ++i) {
         const Statement statement = statement_of(static_cast<Violation>(i));
         CHECK(std::string(statement.words).size() > 5);
         CHECK(std::string(statement.v5).size() > 3);

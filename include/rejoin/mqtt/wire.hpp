@@ -220,6 +220,9 @@ enum class Violation : std::uint8_t {
     properties_past_end,     ///< they go on behind the end of their packet
     property_value,          ///< neither 0 nor 1, or 0 where that is forbidden
     authentication_unasked,  ///< AUTH, though no method was agreed on
+    topic_alias,             ///< an alias beyond those allowed, or that stands for nothing
+    receive_maximum,         ///< more messages of QoS 2 at once than were allowed
+    qos_not_granted,         ///< an acknowledgement of another kind than was asked for
 };
 
 /// A violation, in words, and where each standard forbids it: 5.0's statement, then that of 3.1.1. Empty where it allows it.
@@ -294,6 +297,12 @@ constexpr Statement statement_of(Violation violation) {
             return {"a property with a value that it may not have", "5 §2.2.2.2", ""};
         case Violation::authentication_unasked:
             return {"authentication, though none was asked for", "MQTT-4.12.0-6", ""};
+        case Violation::topic_alias:
+            return {"a topic alias that stands for nothing", "MQTT-3.3.2-9", ""};
+        case Violation::receive_maximum:
+            return {"more messages at once than were allowed", "MQTT-3.3.4-7", ""};
+        case Violation::qos_not_granted:
+            return {"an acknowledgement of another QoS", "5 §4.3", "3 §4.3"};
     }
     return {"", "", ""};
 }
