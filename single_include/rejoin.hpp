@@ -6199,11 +6199,10 @@ inline const InterfaceAddress* find_from(std::size_t& at, const Array<InterfaceA
 
 }  // namespace detail
 
-/// Calls `report(const NetworkChange&)` for each difference, in this order: interfaces lost, addresses lost, interfaces gained, addresses
-/// gained, each as the states list them; routes, IPv4 before IPv6; the active interface and connectivity; name servers. Two states that
-/// say the same make no call, whatever happened between them. `report` must leave both states as they are.
-template <class Report>
-[[gnu::cold]] void diff(const NetworkState& before, const NetworkState& after, Report&& report) {
+namespace detail {
+
+// One body, whoever asks: it is long.
+[[gnu::cold]] inline void diff(const NetworkState& before, const NetworkState& after, Delegate<void(const NetworkChange&)> report) {
     using Kind = NetworkChange::Kind;
     const auto make = [&](Kind kind, std::uint32_t index, bool major) {
         NetworkChange change;
@@ -6237,7 +6236,7 @@ template <class Report>
 
     std::size_t at = 0;
     for (const Interface& was : before.interfaces) {
-        const Interface* is = detail::find_from(at, after.interfaces, was);
+        const Interface* is = find_from(at, after.interfaces, was);
         if (is == nullptr)
             report_interface_loss(Kind::interface_removed, was);
         else if (was.up && !is->up)
@@ -6247,7 +6246,7 @@ template <class Report>
     }
     at = 0;
     for (const InterfaceAddress& was : before.addresses) {
-        const InterfaceAddress* is = detail::find_from(at, after.addresses, was);
+        const InterfaceAddress* is = find_from(at, after.addresses, was);
         if (is == nullptr)
             report_address(Kind::address_removed, was, before, was.usable());
         else if (was.usable() && !is->usable())
@@ -6257,14 +6256,14 @@ template <class Report>
     }
     at = 0;
     for (const Interface& is : after.interfaces) {
-        const Interface* was = detail::find_from(at, before.interfaces, is);
+        const Interface* was = find_from(at, before.interfaces, is);
         if (was == nullptr) report(make(Kind::interface_added, is.index, false));
         if (is.up && !(was != nullptr && was->up)) report(make(Kind::interface_up, is.index, false));
         if (is.running() && !(was != nullptr && was->running())) report(make(Kind::carrier_up, is.index, false));
     }
     at = 0;
     for (const InterfaceAddress& is : after.addresses) {
-        const InterfaceAddress* was = detail::find_from(at, before.addresses, is);
+        const InterfaceAddress* was = find_from(at, before.addresses, is);
         if (was == nullptr) report_address(Kind::address_added, is, after, false);
         if (is.usable() && !(was != nullptr && was->usable())) report_address(Kind::address_usable, is, after, false);
     }
@@ -6290,6 +6289,20 @@ template <class Report>
     bool same_dns = before.dns_servers.size() == after.dns_servers.size();
     for (std::size_t i = 0; same_dns && i < after.dns_servers.size(); ++i) same_dns = before.dns_servers[i] == after.dns_servers[i];
     if (!same_dns) report(make(Kind::dns_changed, 0, false));
+}
+
+}  // namespace detail
+
+/// Calls `report(const NetworkChange&)` for each difference, in this order: interfaces lost, addresses lost, interfaces gained, addresses
+/// gained, each as the states list them; routes, IPv4 before IPv6; the active interface and connectivity; name servers. Two states that
+/// say the same make no call, whatever happened between them. `report` must leave both states as they are.
+template <class Report>
+[[gnu::cold]] void diff(const NetworkState& before, const NetworkState& after, Report&& report) {
+    struct Call {
+        void operator()(const NetworkChange& change) { to(change); }
+        Report& to;
+    } call{report};
+    detail::diff(before, after, Delegate<void(const NetworkChange&)>::to<&Call::operator()>(&call));
 }
 
 /// The change in one sentence for people.
@@ -13798,10 +13811,20 @@ public:
     /// Is given whoever is to be passed on, as a parcel for the listener that is to let them in, which `adopt`s it: the connection, and in
     /// `unread` what the client has said. It must not destroy the listener. Without it, or where they were passed on to this one already,
     /// they are let in here.
-    void on_pass_on(Function<void(const Newcomer&, handoff::Parcel&&)> handler) requires requires(typename T::Connection& c) {
+    [[gnu::cold]] void on_pass_on(Function<void(const Newcomer&, handoff::Parcel&&)> handler) requires requires(typename T::Connection& c) {
         c.release();
     }
-    { pass_on_ = std::move(handler); }
+    {
+        pass_on_ = [handler = std::move(handler)](Joining& joining, const Newcomer& newcomer, Bytes rest) mutable {
+            handoff::Parcel parcel;
+            const Bytes said = joining.handshake.last_message();
+            const bool ok = parcel.unread.append(said.data(), said.size()) && parcel.unread.append(rest.data(), rest.size());
+            parcel.kind = SocketKind::stream;
+            parcel.socket = joining.connection->release();
+            delete &joining;
+            if (ok) handler(newcomer, std::move(parcel));
+        };
+    }
     /// Whether a session is here, with or without a connection.
     bool has_session(const session::SessionId& id) const {
         const Entry* const entry = table_.find(id);
@@ -13839,8 +13862,10 @@ public:
     {
         if constexpr (survives)
             if (!parcel.resumable && parcel.socket.connected()) {
-                if (const Error error = let_join(std::move(parcel.socket), true, {parcel.unread.data(), parcel.unread.size()}))
-                    return error;
+                const auto joining = let_join(std::move(parcel.socket));
+                if (!joining) return joining.error();
+                (*joining)->passed_on = true;
+                if (!parcel.unread.empty()) join(**joining, {parcel.unread.data(), parcel.unread.size()});
                 return static_cast<AcceptedPipe*>(nullptr);
             }
         if (parcel.resumable != survives || (survives && !parcel.session.accepted) || (!parcel.socket && !survives) ||
@@ -13992,7 +14017,7 @@ private:
 
     [[gnu::cold]] void accepted(Socket&& socket) {
         if constexpr (survives) {
-            static_cast<void>(let_join(std::move(socket), false, {}));
+            static_cast<void>(let_join(std::move(socket)));
         } else {
             if (size_ >= options_.limits.sessions) return;
             auto* connection = new (std::nothrow) Connection(loop_, detail::Nobody::instance());
@@ -14011,8 +14036,8 @@ private:
                 delete connection;
         }
     }
-    // A connection that has yet to say which session it is of, or has said `first`. On an error the socket is still the caller's.
-    [[gnu::cold]] Error let_join(Socket&& socket, bool passed_on, Bytes first) {
+    // A connection that has yet to say which session it is of. On an error the socket is still the caller's.
+    [[gnu::cold]] Result<Joining*> let_join(Socket&& socket) {
         const IpAddress ip = unmapped(socket.peer_endpoint().ip());
         const TimePoint now = loop_.now();
         if (auto* oldest = table_.in_the_way(ip)) {
@@ -14021,24 +14046,22 @@ private:
         }
         auto* joining = new (std::nothrow) Joining(*this);
         if (joining == nullptr) return Errc::out_of_memory;
-        Error error;
-        if (joining->connection == nullptr || !table_.admit(*joining, ip, now))
-            error = Errc::out_of_memory;
-        else if (error = joining->connection->adopt(std::move(socket)).error(); error)
-            socket = joining->connection->release();
-        if (error) {
+        if (joining->connection == nullptr || !table_.admit(*joining, ip, now)) {
             delete joining;
-            return error;
+            return Errc::out_of_memory;
         }
-        joining->passed_on = passed_on;
+        if (auto adopted = joining->connection->adopt(std::move(socket)); !adopted) {
+            socket = joining->connection->release();
+            delete joining;
+            return adopted.error();
+        }
         arm_expiry();
         if constexpr (requires { acceptor_.rest(ripe); })
             if (table_.shaking_hands() >= options_.limits.half_made) {
                 const Duration age = now - table_.oldest_handshake()->since();
                 if (age < ripe) acceptor_.rest(ripe - age);
             }
-        if (!first.empty()) join(*joining, first);
-        return {};
+        return joining;
     }
 
     // What becomes of somebody whose session is not here, or is new.
@@ -14056,17 +14079,6 @@ private:
                                      said.to.ip(), said.to.port()});
         joining.refused = true;
         return answer(joining);
-    }
-    [[gnu::cold]] void pass_on(Joining& joining, const Newcomer& newcomer, Bytes rest) {
-        if constexpr (requires { joining.connection->release(); }) {
-            handoff::Parcel parcel;
-            const Bytes said = joining.handshake.last_message();
-            const bool ok = parcel.unread.append(said.data(), said.size()) && parcel.unread.append(rest.data(), rest.size());
-            parcel.kind = SocketKind::stream;
-            parcel.socket = joining.connection->release();
-            delete &joining;
-            if (ok) pass_on_(newcomer, std::move(parcel));
-        }
     }
     // Bytes of a handshake. False when its connection is not the handshake's any more.
     bool join(Joining& joining, Bytes bytes) {
@@ -14089,7 +14101,7 @@ private:
                 const Newcomer newcomer{joining.connection->peer_endpoint(), *step == Step::resume, handshake.id()};
                 const Admission said = decide(joining, newcomer, entry != nullptr);
                 if (said.kind == Admission::Kind::pushed_back) return push_back(joining, said);
-                if (said.kind == Admission::Kind::passed_on) return pass_on(joining, newcomer, bytes), false;
+                if (said.kind == Admission::Kind::passed_on) return pass_on_(joining, newcomer, bytes), false;
                 entry = nullptr;
             }
             session::Nonce nonce;
@@ -14215,7 +14227,7 @@ private:
     List dead_;
     Handlers<AcceptedPipe&> accept_handlers_;
     Function<Admission(const Newcomer&)> admission_;
-    Function<void(const Newcomer&, handoff::Parcel&&)> pass_on_;
+    Function<void(Joining&, const Newcomer&, Bytes)> pass_on_;
     bool* destroyed_ = nullptr;
     std::size_t size_ = 0;
     HandlerId last_handler_ = 0;
@@ -14441,6 +14453,9 @@ enum class Violation : std::uint8_t {
     properties_past_end,     ///< they go on behind the end of their packet
     property_value,          ///< neither 0 nor 1, or 0 where that is forbidden
     authentication_unasked,  ///< AUTH, though no method was agreed on
+    topic_alias,             ///< an alias beyond those allowed, or that stands for nothing
+    receive_maximum,         ///< more messages of QoS 2 at once than were allowed
+    qos_not_granted,         ///< an acknowledgement of another kind than was asked for
 };
 
 /// A violation, in words, and where each standard forbids it: 5.0's statement, then that of 3.1.1. Empty where it allows it.
@@ -14515,6 +14530,12 @@ constexpr Statement statement_of(Violation violation) {
             return {"a property with a value that it may not have", "5 §2.2.2.2", ""};
         case Violation::authentication_unasked:
             return {"authentication, though none was asked for", "MQTT-4.12.0-6", ""};
+        case Violation::topic_alias:
+            return {"a topic alias that stands for nothing", "MQTT-3.3.2-9", ""};
+        case Violation::receive_maximum:
+            return {"more messages at once than were allowed", "MQTT-3.3.4-7", ""};
+        case Violation::qos_not_granted:
+            return {"an acknowledgement of another QoS", "5 §4.3", "3 §4.3"};
     }
     return {"", "", ""};
 }

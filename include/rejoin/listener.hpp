@@ -85,10 +85,20 @@ public:
     /// Is given whoever is to be passed on, as a parcel for the listener that is to let them in, which `adopt`s it: the connection, and in
     /// `unread` what the client has said. It must not destroy the listener. Without it, or where they were passed on to this one already,
     /// they are let in here.
-    void on_pass_on(Function<void(const Newcomer&, handoff::Parcel&&)> handler) requires requires(typename T::Connection& c) {
+    [[gnu::cold]] void on_pass_on(Function<void(const Newcomer&, handoff::Parcel&&)> handler) requires requires(typename T::Connection& c) {
         c.release();
     }
-    { pass_on_ = std::move(handler); }
+    {
+        pass_on_ = [handler = std::move(handler)](Joining& joining, const Newcomer& newcomer, Bytes rest) mutable {
+            handoff::Parcel parcel;
+            const Bytes said = joining.handshake.last_message();
+            const bool ok = parcel.unread.append(said.data(), said.size()) && parcel.unread.append(rest.data(), rest.size());
+            parcel.kind = SocketKind::stream;
+            parcel.socket = joining.connection->release();
+            delete &joining;
+            if (ok) handler(newcomer, std::move(parcel));
+        };
+    }
     /// Whether a session is here, with or without a connection.
     bool has_session(const session::SessionId& id) const {
         const Entry* const entry = table_.find(id);
@@ -126,8 +136,10 @@ public:
     {
         if constexpr (survives)
             if (!parcel.resumable && parcel.socket.connected()) {
-                if (const Error error = let_join(std::move(parcel.socket), true, {parcel.unread.data(), parcel.unread.size()}))
-                    return error;
+                const auto joining = let_join(std::move(parcel.socket));
+                if (!joining) return joining.error();
+                (*joining)->passed_on = true;
+                if (!parcel.unread.empty()) join(**joining, {parcel.unread.data(), parcel.unread.size()});
                 return static_cast<AcceptedPipe*>(nullptr);
             }
         if (parcel.resumable != survives || (survives && !parcel.session.accepted) || (!parcel.socket && !survives) ||
@@ -279,7 +291,7 @@ private:
 
     [[gnu::cold]] void accepted(Socket&& socket) {
         if constexpr (survives) {
-            static_cast<void>(let_join(std::move(socket), false, {}));
+            static_cast<void>(let_join(std::move(socket)));
         } else {
             if (size_ >= options_.limits.sessions) return;
             auto* connection = new (std::nothrow) Connection(loop_, detail::Nobody::instance());
@@ -298,8 +310,8 @@ private:
                 delete connection;
         }
     }
-    // A connection that has yet to say which session it is of, or has said `first`. On an error the socket is still the caller's.
-    [[gnu::cold]] Error let_join(Socket&& socket, bool passed_on, Bytes first) {
+    // A connection that has yet to say which session it is of. On an error the socket is still the caller's.
+    [[gnu::cold]] Result<Joining*> let_join(Socket&& socket) {
         const IpAddress ip = unmapped(socket.peer_endpoint().ip());
         const TimePoint now = loop_.now();
         if (auto* oldest = table_.in_the_way(ip)) {
@@ -308,24 +320,22 @@ private:
         }
         auto* joining = new (std::nothrow) Joining(*this);
         if (joining == nullptr) return Errc::out_of_memory;
-        Error error;
-        if (joining->connection == nullptr || !table_.admit(*joining, ip, now))
-            error = Errc::out_of_memory;
-        else if (error = joining->connection->adopt(std::move(socket)).error(); error)
-            socket = joining->connection->release();
-        if (error) {
+        if (joining->connection == nullptr || !table_.admit(*joining, ip, now)) {
             delete joining;
-            return error;
+            return Errc::out_of_memory;
         }
-        joining->passed_on = passed_on;
+        if (auto adopted = joining->connection->adopt(std::move(socket)); !adopted) {
+            socket = joining->connection->release();
+            delete joining;
+            return adopted.error();
+        }
         arm_expiry();
         if constexpr (requires { acceptor_.rest(ripe); })
             if (table_.shaking_hands() >= options_.limits.half_made) {
                 const Duration age = now - table_.oldest_handshake()->since();
                 if (age < ripe) acceptor_.rest(ripe - age);
             }
-        if (!first.empty()) join(*joining, first);
-        return {};
+        return joining;
     }
 
     // What becomes of somebody whose session is not here, or is new.
@@ -343,17 +353,6 @@ private:
                                      said.to.ip(), said.to.port()});
         joining.refused = true;
         return answer(joining);
-    }
-    [[gnu::cold]] void pass_on(Joining& joining, const Newcomer& newcomer, Bytes rest) {
-        if constexpr (requires { joining.connection->release(); }) {
-            handoff::Parcel parcel;
-            const Bytes said = joining.handshake.last_message();
-            const bool ok = parcel.unread.append(said.data(), said.size()) && parcel.unread.append(rest.data(), rest.size());
-            parcel.kind = SocketKind::stream;
-            parcel.socket = joining.connection->release();
-            delete &joining;
-            if (ok) pass_on_(newcomer, std::move(parcel));
-        }
     }
     // Bytes of a handshake. False when its connection is not the handshake's any more.
     bool join(Joining& joining, Bytes bytes) {
@@ -376,7 +375,7 @@ private:
                 const Newcomer newcomer{joining.connection->peer_endpoint(), *step == Step::resume, handshake.id()};
                 const Admission said = decide(joining, newcomer, entry != nullptr);
                 if (said.kind == Admission::Kind::pushed_back) return push_back(joining, said);
-                if (said.kind == Admission::Kind::passed_on) return pass_on(joining, newcomer, bytes), false;
+                if (said.kind == Admission::Kind::passed_on) return pass_on_(joining, newcomer, bytes), false;
                 entry = nullptr;
             }
             session::Nonce nonce;
@@ -502,7 +501,7 @@ private:
     List dead_;
     Handlers<AcceptedPipe&> accept_handlers_;
     Function<Admission(const Newcomer&)> admission_;
-    Function<void(const Newcomer&, handoff::Parcel&&)> pass_on_;
+    Function<void(Joining&, const Newcomer&, Bytes)> pass_on_;
     bool* destroyed_ = nullptr;
     std::size_t size_ = 0;
     HandlerId last_handler_ = 0;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include <rejoin/core/function.hpp>
 #include <rejoin/core/time.hpp>
 #include <rejoin/network/state.hpp>
 
@@ -130,11 +131,10 @@ inline const InterfaceAddress* find_from(std::size_t& at, const Array<InterfaceA
 
 }  // namespace detail
 
-/// Calls `report(const NetworkChange&)` for each difference, in this order: interfaces lost, addresses lost, interfaces gained, addresses
-/// gained, each as the states list them; routes, IPv4 before IPv6; the active interface and connectivity; name servers. Two states that
-/// say the same make no call, whatever happened between them. `report` must leave both states as they are.
-template <class Report>
-[[gnu::cold]] void diff(const NetworkState& before, const NetworkState& after, Report&& report) {
+namespace detail {
+
+// One body, whoever asks: it is long.
+[[gnu::cold]] inline void diff(const NetworkState& before, const NetworkState& after, Delegate<void(const NetworkChange&)> report) {
     using Kind = NetworkChange::Kind;
     const auto make = [&](Kind kind, std::uint32_t index, bool major) {
         NetworkChange change;
@@ -168,7 +168,7 @@ template <class Report>
 
     std::size_t at = 0;
     for (const Interface& was : before.interfaces) {
-        const Interface* is = detail::find_from(at, after.interfaces, was);
+        const Interface* is = find_from(at, after.interfaces, was);
         if (is == nullptr)
             report_interface_loss(Kind::interface_removed, was);
         else if (was.up && !is->up)
@@ -178,7 +178,7 @@ template <class Report>
     }
     at = 0;
     for (const InterfaceAddress& was : before.addresses) {
-        const InterfaceAddress* is = detail::find_from(at, after.addresses, was);
+        const InterfaceAddress* is = find_from(at, after.addresses, was);
         if (is == nullptr)
             report_address(Kind::address_removed, was, before, was.usable());
         else if (was.usable() && !is->usable())
@@ -188,14 +188,14 @@ template <class Report>
     }
     at = 0;
     for (const Interface& is : after.interfaces) {
-        const Interface* was = detail::find_from(at, before.interfaces, is);
+        const Interface* was = find_from(at, before.interfaces, is);
         if (was == nullptr) report(make(Kind::interface_added, is.index, false));
         if (is.up && !(was != nullptr && was->up)) report(make(Kind::interface_up, is.index, false));
         if (is.running() && !(was != nullptr && was->running())) report(make(Kind::carrier_up, is.index, false));
     }
     at = 0;
     for (const InterfaceAddress& is : after.addresses) {
-        const InterfaceAddress* was = detail::find_from(at, before.addresses, is);
+        const InterfaceAddress* was = find_from(at, before.addresses, is);
         if (was == nullptr) report_address(Kind::address_added, is, after, false);
         if (is.usable() && !(was != nullptr && was->usable())) report_address(Kind::address_usable, is, after, false);
     }
@@ -221,6 +221,20 @@ template <class Report>
     bool same_dns = before.dns_servers.size() == after.dns_servers.size();
     for (std::size_t i = 0; same_dns && i < after.dns_servers.size(); ++i) same_dns = before.dns_servers[i] == after.dns_servers[i];
     if (!same_dns) report(make(Kind::dns_changed, 0, false));
+}
+
+}  // namespace detail
+
+/// Calls `report(const NetworkChange&)` for each difference, in this order: interfaces lost, addresses lost, interfaces gained, addresses
+/// gained, each as the states list them; routes, IPv4 before IPv6; the active interface and connectivity; name servers. Two states that
+/// say the same make no call, whatever happened between them. `report` must leave both states as they are.
+template <class Report>
+[[gnu::cold]] void diff(const NetworkState& before, const NetworkState& after, Report&& report) {
+    struct Call {
+        void operator()(const NetworkChange& change) { to(change); }
+        Report& to;
+    } call{report};
+    detail::diff(before, after, Delegate<void(const NetworkChange&)>::to<&Call::operator()>(&call));
 }
 
 /// The change in one sentence for people.
