@@ -5,8 +5,7 @@
 #include <rejoin/handoff/plain_end.hpp>
 #include <rejoin/handoff/push.hpp>
 #include <rejoin/listener.hpp>
-#include <rejoin/mqtt/decode.hpp>
-#include <rejoin/mqtt/encode.hpp>
+#include <rejoin/mqtt_client.hpp>
 #include <rejoin/network/external_address.hpp>
 #include <rejoin/network/scripted.hpp>
 #include <rejoin/os/posix/program.hpp>

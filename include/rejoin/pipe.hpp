@@ -259,6 +259,14 @@ public:
         say_goodbye();
         fail(classify(Errc::cancelled, Stage::established));
     }
+    /// What is spoken over the connection says that it is of no use, for that reason: it is dropped, and what follows is up to the recovery
+    /// policy, as after a break. `invalid_state` unless connected. Only without a session, which sees to that itself.
+    [[gnu::cold]] Result<void> interrupt(Error why) requires(!survives) {
+        if (state_ != PipeState::connected || owner_ != nullptr) return Errc::invalid_state;
+        say_goodbye();
+        broken(why);
+        return {};
+    }
     /// Gives the connected socket to the caller, with nothing of the pipe left on it; the pipe is then `closed`. `would_block` while
     /// something is queued, `invalid_state` without a connection, `unsupported` with a session, whose state a bare socket would lose.
     Result<Socket> release() {
@@ -1246,7 +1254,7 @@ private:
         return after_flush() && connection_ == connection;
     }
     void on_end() override {
-        if constexpr (survives) {
+        if constexpr (survives || requires { Session::end_is_a_break; }) {
             broken(Errc::end_of_stream);
         } else {
             peer_ended_ = true;

@@ -64,7 +64,8 @@ concept TransportConnection = requires(C& c, const C& seen, Loop& loop, Connecti
 /// How bytes travel: names the connection, and what survives it.
 ///
 ///     T::Connection    a `TransportConnection`
-///     T::Session       `session::Plain` (nothing survives) or `session::Session` (everything does)
+///     T::Session       `session::Plain` (nothing survives) or `session::Session` (everything does). One that has `end_is_a_break` is of a
+///                      protocol in which the peer's end of the connection is not the end of the conversation
 ///     T::Options       the session's options
 ///  For `Listener` also:
 ///     T::Acceptor      A(Loop&, Delegate<void(Socket&&)>), Result<void> listen(const Endpoint&, int backlog), void close(),

@@ -29,11 +29,11 @@ struct Played {
         Reason reason;
         std::string topic, payload;
     };
-    explicit Played(Version version = Version::v3_1_1, Limits limits = Limits(), bool clean = false) {
+    explicit Played(Version version = Version::v3_1_1, Limits limits = Limits(), bool clean = false) : session(version, limits) {
         Connect connect;
         connect.client_id = "me";
         connect.clean = clean;
-        REQUIRE(session.configure(version, connect, limits));
+        REQUIRE(session.configure(connect));
     }
     Played& open() {
         REQUIRE(session.opened(now));
@@ -500,10 +500,9 @@ TEST_CASE("a server that breaks the protocol is told so in 5.0, and the session 
 }
 
 TEST_CASE("what may not be said is refused before it is accepted") {
-    Session session;
     Connect connect;
     Limits limits;
-    const auto refused = [&](Version version) { return session.configure(version, connect, limits).error() == Errc::invalid_argument; };
+    const auto refused = [&](Version version) { return Session(version, limits).configure(connect).error() == Errc::invalid_argument; };
     connect.clean = false;
     CHECK(refused(Version::v3_1_1));  // no name, and not clean: MQTT-3.1.3-7
     connect.client_id = "\xff";

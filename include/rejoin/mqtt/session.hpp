@@ -68,7 +68,8 @@ class Session {
 public:
     enum class State : std::uint8_t { closed, connecting, connected };
 
-    Session() = default;
+    /// `limits` are looked at by `configure`.
+    Session(Version version, const Limits& limits) : version_(version), limits_(limits) {}
     Session(const Session&) = delete;
     ~Session() {
         for (List* list : {&queue_, &writing_, &in_flight_, &done_})
@@ -77,9 +78,11 @@ public:
     }
 
     /// Who this client is, and how it wants to be treated; copied. Of `connect` keep-alive and the limits' properties (5.0) are this
-    /// function's to say. Once, before anything else. `invalid_argument` for limits outside their bounds, texts that are ill-formed, a will
-    /// without a topic, in 3.1.1 a password without a user name, or neither a name nor `clean`; `out_of_memory`.
-    Result<void> configure(Version version, const Connect& connect, const Limits& limits) {
+    /// function's to say. Once, before there is a connection. `invalid_argument` for limits outside their bounds, texts that are
+    /// ill-formed, a will without a topic, in 3.1.1 a password without a user name, or neither a name nor `clean`; `out_of_memory`.
+    Result<void> configure(const Connect& connect) {
+        const Version version = version_;
+        const Limits& limits = limits_;
         PropertyWriter ours(PacketType::connect);
         const auto fits = [](Bytes text) { return text.size() <= UINT16_MAX && check_string(text) == Violation::none; };
         const Will* const will = connect.will;
@@ -110,8 +113,6 @@ public:
         std::byte* const to = connect_.extend(size_of(version, said));
         if (to == nullptr) return Errc::out_of_memory;
         write(to, version, said);
-        version_ = version;
-        limits_ = limits;
         return {};
     }
     Version version() const { return version_; }
@@ -297,6 +298,14 @@ public:
         if (state_ != State::connected || leaving_) return {};
         leaving_ = true;
         return say(Leave{PacketType::disconnect, reason, {}}) ? Result<void>() : Errc::out_of_memory;
+    }
+
+    /// Gives up everything that was accepted and is not delivered: `failed`, with `cancelled`.
+    void cancel() {
+        for (List* list : {&writing_, &in_flight_, &queue_})
+            while (ListNode* node = list->front()) finish(*static_cast<Outgoing*>(node), Errc::cancelled, Reason::success);
+        in_flight_count_ = 0;
+        next_expiry_ = TimePoint::never();
     }
 
     /// When `expire` has something to do.
@@ -690,7 +699,7 @@ private:
         }
     }
 
-    Version version_ = Version::v5;
+    const Version version_;
     State state_ = State::closed;
     bool leaving_ = false;
     bool was_connected_ = false;
@@ -707,7 +716,7 @@ private:
     std::uint32_t window_ = 0;
     std::uint32_t in_flight_count_ = 0;
     std::uint32_t filter_count_ = 0;
-    Limits limits_;
+    const Limits limits_;
     Array<std::byte> connect_;
     Decoder decoder_{Version::v5, 64};
     Array<std::byte> out_;

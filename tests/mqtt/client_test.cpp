@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: BSL-1.0
+#include <rejoin/mqtt_client.hpp>
+
+#include "catch.hpp"
+#include "pipe/support.hpp"
+#include "session/bytes.hpp"
+
+using mqtt::ClientState;
+using mqtt::Qos;
+
+namespace {
+
+using Client = mqtt::Client<NoEvents, Tcp, Persistent>;
+using Server = Listener<Tcp, NoEvents, FailFast>;
+
+// A server that the test plays: it answers CONNECT, or does what a script says instead, and takes down the rest.
+struct Broker {
+    explicit Broker(Loop& loop) : listener(loop) {
+        listener.on_accept([this](Server::AcceptedPipe& accepted) {
+            pipe = &accepted;
+            heard.clear();
+            ++connections;
+            const std::string answer = answers.empty() ? "20 03 00 00 00" : answers.front();
+            if (!answers.empty()) answers.erase(answers.begin());
+            accepted.on_receive([this, answer, &accepted, said = false](Bytes bytes) mutable {
+                heard += test::to_hex(bytes);
+                if (!std::exchange(said, true)) say(accepted, answer);
+            });
+            accepted.on_state([this, &accepted](PipeState state, const Failure&) {
+                if (state >= PipeState::closing && pipe == &accepted) pipe = nullptr;
+            });
+        });
+        REQUIRE(listener.listen({"127.0.0.1", 0}));
+    }
+    static void say(Server::AcceptedPipe& to, const std::string& spaced) {
+        const test::Buffer bytes = test::from_hex(spaced);
+        if (!bytes.empty()) REQUIRE(to.send(Bytes(bytes)));
+    }
+    void say(const std::string& spaced) {
+        REQUIRE(pipe != nullptr);
+        say(*pipe, spaced);
+    }
+    bool has_heard(std::string_view spaced) const { return heard.find(test::to_hex(test::from_hex(spaced))) != std::string::npos; }
+    Endpoint endpoint() const { return listener.local_endpoint(); }
+    Server listener;
+    Server::AcceptedPipe* pipe = nullptr;
+    std::vector<std::string> answers;  // to CONNECT, one after another; then it lets everybody in
+    std::string heard;                 // on the present connection
+    int connections = 0;
+};
+struct Told {
+    explicit Told(Loop& loop, Client::Options options = quick_options()) : client(loop, options) {
+        client.on_state([this](ClientState state, const mqtt::Trouble& why) {
+            states.push_back(state);
+            troubles.push_back(why);
+        });
+        client.on_message([this](const mqtt::Packet& packet) { payloads.push_back(text(packet.payload)); });
+        client.on_delivery([this](mqtt::Token token, Error error, mqtt::Reason reason) {
+            tokens.push_back(token);
+            errors.push_back(error ? error : mqtt::failed(reason) ? Error(Errc::unsupported) : Error());
+        });
+        client.on_subscription([this](mqtt::Token, mqtt::Reason reason) { subscriptions.push_back(reason); });
+        client.on_drained([this] { ++drained; });
+        who.client_id = "me";
+    }
+    static Client::Options quick_options() {
+        Client::Options options;
+        options.pipe = quick<Pipe<NoEvents, mqtt::detail::Over<Tcp>, Persistent>>();
+        return options;
+    }
+    bool is(ClientState state) const { return client.state() == state; }
+    mqtt::Connect who;
+    Client client;
+    std::vector<ClientState> states;
+    std::vector<mqtt::Trouble> troubles;
+    std::vector<std::string> payloads;
+    std::vector<mqtt::Token> tokens;
+    std::vector<Error> errors;
+    std::vector<mqtt::Reason> subscriptions;
+    int drained = 0;
+};
+
+}  // namespace
+
+TEST_CASE("a client is let in, subscribes, publishes and is published to") {
+    Loop loop;
+    Broker broker(loop);
+    Told told(loop);
+    REQUIRE(told.client.publish("t", "early", Qos::at_least_once));
+    REQUIRE(told.client.subscribe("a"));
+    REQUIRE(told.client.connect(broker.endpoint(), told.who));
+    CHECK(told.client.connect(broker.endpoint(), told.who).error() == Errc::invalid_state);
+    REQUIRE(until(loop, [&] { return broker.has_heard("82 07 00 01 00 00 01 61 00 32 0b 00 01 74 00 02 00 65 61 72 6c 79"); }));
+    CHECK(told.is(ClientState::connected));
+    broker.say("90 04 00 01 00 00 40 02 00 02 32 07 00 01 61 00 05 00 78");
+    REQUIRE(until(loop, [&] { return told.payloads.size() == 1 && broker.has_heard("40 02 00 05"); }));
+    CHECK(told.payloads[0] == "x");
+    CHECK(told.errors == std::vector<Error>{Error()});
+    CHECK(told.subscriptions.size() == 1);
+    told.client.close();
+    told.client.close();
+    CHECK(told.client.publish("t", "late").error() == Errc::invalid_state);
+    REQUIRE(until(loop, [&] { return told.is(ClientState::closed); }));
+    CHECK(broker.has_heard("e0 00"));
+    CHECK_FALSE(told.troubles.back());
+    CHECK(told.states == std::vector<ClientState>{ClientState::connected, ClientState::closed});
+}
+
+TEST_CASE("when the server ends the connection, or resets it, the client comes back and goes on where it was") {
+    Loop loop;
+    Broker broker(loop);
+    Told told(loop);
+    REQUIRE(told.client.connect(broker.endpoint(), told.who));
+    REQUIRE(until(loop, [&] { return told.is(ClientState::connected); }));
+    REQUIRE(told.client.publish("t", "1", Qos::at_least_once));
+    REQUIRE(until(loop, [&] { return broker.has_heard("32 07 00 01 74 00 01 00 31"); }));
+    for (bool reset : {false, true}) {
+        broker.answers = {"20 03 01 00 00"};
+        broker.heard.clear();
+        reset ? broker.pipe->abort() : broker.pipe->close();
+        REQUIRE(until(loop, [&] { return broker.has_heard("3a 07 00 01 74 00 01 00 31"); }));
+    }
+    CHECK(broker.connections == 3);
+    CHECK(told.troubles[1].failure.kind == FailureKind::ended);
+    CHECK(told.errors.empty());
+    broker.say("40 02 00 01");
+    REQUIRE(until(loop, [&] { return told.errors.size() == 1; }));
+    CHECK(told.errors[0] == Error());
+}
+
+TEST_CASE("a server that says no for good is believed, and one that says later is asked again") {
+    Loop loop;
+    Broker broker(loop);
+    broker.answers = {"20 03 00 89 00", "20 03 00 88 00"};
+    Told told(loop);
+    REQUIRE(told.client.connect(broker.endpoint(), told.who));
+    REQUIRE(until(loop, [&] { return told.is(ClientState::connected); }));
+    CHECK(broker.connections == 3);
+    CHECK(std::any_of(told.troubles.begin(), told.troubles.end(),
+                      [](const mqtt::Trouble& t) { return t.reason == mqtt::Reason::server_busy; }));
+
+    // Somebody else with its name: to come back would be a war without end.
+    const mqtt::Token kept = *told.client.publish("t", "1", Qos::at_least_once);
+    broker.say("e0 01 8e");
+    REQUIRE(until(loop, [&] { return told.is(ClientState::closed); }));
+    CHECK(told.troubles.back().reason == mqtt::Reason::session_taken_over);
+    CHECK(told.tokens == std::vector<mqtt::Token>{kept});
+    CHECK(told.errors == std::vector<Error>{Errc::cancelled});
+
+    broker.answers = {"20 03 00 86 00"};
+    Told wrong(loop);
+    REQUIRE(wrong.client.connect(broker.endpoint(), wrong.who));
+    REQUIRE(until(loop, [&] { return wrong.is(ClientState::closed); }));
+    CHECK(wrong.troubles.back().reason == mqtt::Reason::bad_user_name_or_password);
+}
+
+TEST_CASE("a server that breaks the protocol is told so, and tried again") {
+    Loop loop;
+    Broker broker(loop);
+    broker.answers = {"20 03 00 00 00 30 ff ff ff 7f", "00 00"};
+    Told told(loop);
+    REQUIRE(told.client.connect(broker.endpoint(), told.who));
+    REQUIRE(until(loop, [&] { return broker.connections == 3 && told.is(ClientState::connected); }));
+    bool too_large = false, reserved = false;
+    for (const mqtt::Trouble& trouble : told.troubles) {
+        too_large = too_large || trouble.violation == mqtt::Violation::packet_too_large;
+        reserved = reserved || trouble.violation == mqtt::Violation::reserved_type;
+    }
+    CHECK(too_large);
+    CHECK(reserved);
+}
+
+TEST_CASE("a server that does not answer is given up in time") {
+    Loop loop;
+    Broker broker(loop);
+    broker.answers = {""};
+    auto options = Told::quick_options();
+    options.limits.answer = ms(50);
+    Told told(loop, options);
+    REQUIRE(told.client.connect(broker.endpoint(), told.who));
+    REQUIRE(until(loop, [&] { return told.is(ClientState::connected); }));
+    CHECK(broker.connections == 2);
+    CHECK(told.troubles[0].failure.kind == FailureKind::unresponsive);
+}
+
+TEST_CASE("the sender is held back when too much waits, and told when there is room") {
+    Loop loop;
+    Broker broker(loop);
+    auto options = Told::quick_options();
+    options.limits.queue = 2000;
+    Told told(loop, options);
+    const std::string large(1000, 'x');
+    REQUIRE(told.client.publish("t", large));
+    CHECK(told.client.publish("t", large).error() == Errc::would_block);
+    CHECK(told.client.publish("t", std::string(3000, 'x')).error() == Errc::too_large);
+    REQUIRE(told.client.connect(broker.endpoint(), told.who));
+    REQUIRE(until(loop, [&] { return told.drained == 1; }));
+    REQUIRE(told.client.publish("t", large));
+    REQUIRE(until(loop, [&] { return told.errors.size() == 2; }));
+}
+
+TEST_CASE("closing waits for what was accepted, but not for ever") {
+    Loop loop;
+    Broker broker(loop);
+    auto options = Told::quick_options();
+    options.close_timeout = ms(100);
+    Told patient(loop), hasty(loop, options);
+    for (Told* told : {&patient, &hasty}) {
+        broker.connections = 0;
+        REQUIRE(told->client.connect(broker.endpoint(), told->who));
+        REQUIRE(until(loop, [&] { return told->is(ClientState::connected); }));
+        REQUIRE(told->client.publish("t", "1", Qos::at_least_once));
+        told->client.close();
+        REQUIRE(until(loop, [&] { return broker.has_heard("32 07 00 01 74 00 01 00 31"); }));
+        CHECK_FALSE(broker.has_heard("e0 00"));
+        if (told == &patient) broker.say("40 02 00 01");
+        REQUIRE(until(loop, [&] { return told->is(ClientState::closed); }));
+        CHECK(told->errors == std::vector<Error>{told == &patient ? Error() : Error(Errc::cancelled)});
+    }
+}
+
+TEST_CASE("a client is destroyed in each of its handlers") {
+    for (int which = 0; which < 5; ++which) {
+        CAPTURE(which);
+        Loop loop;
+        Broker broker(loop);
+        auto told = std::make_unique<Told>(loop);
+        bool destroyed = false;
+        const auto destroy = [&] {
+            destroyed = true;
+            told.reset();
+        };
+        if (which == 0) told->client.on_state([&](ClientState, const mqtt::Trouble&) { destroy(); });
+        if (which == 1) told->client.on_message([&](const mqtt::Packet&) { destroy(); });
+        if (which == 2) told->client.on_delivery([&](mqtt::Token, Error, mqtt::Reason) { destroy(); });
+        if (which == 3) told->client.on_subscription([&](mqtt::Token, mqtt::Reason) { destroy(); });
+        if (which == 4)
+            told->client.on_delivery(
+                [&](mqtt::Token, Error, mqtt::Reason) { told->client.on_state([&](ClientState, const mqtt::Trouble&) { destroy(); }); });
+        broker.answers = {"20 03 00 00 00 30 05 00 01 61 00 78 30 05 00 01 61 00 79"};
+        REQUIRE(told->client.publish("t", "1"));
+        REQUIRE(told->client.subscribe("a"));
+        REQUIRE(told->client.connect(broker.endpoint(), told->who));
+        if (which == 3 || which == 4) {
+            REQUIRE(until(loop, [&] { return broker.has_heard("82 07 00 01"); }));
+            broker.say("90 04 00 01 00 00");
+        }
+        if (which == 4) {
+            REQUIRE(until(loop, [&] { return told->subscriptions.size() == 1; }));
+            broker.pipe->abort();
+        }
+        REQUIRE(until(loop, [&] { return destroyed; }));
+        settle(loop);
+    }
+}
