@@ -15260,9 +15260,21 @@ struct Put {
         byte(static_cast<unsigned>(n));
     }
     void bytes(Bytes what) {
-        if (what.empty()) return;
-        std::memcpy(to, what.data(), what.size());
+        copy_short(what.data(), what.size());
         to += what.size();
+    }
+    // Topics and small payloads are most of what there is, and a call of memcpy is most of what they cost: from 16 bytes to 64 they are two
+    // or four pieces of a fixed size, which overlap.
+    void copy_short(const std::byte* from, std::size_t n) {
+        if (n - 16 > 48) {
+            if (n > 0) std::memcpy(to, from, n);
+            return;
+        }
+        std::memcpy(to, from, 16);
+        std::memcpy(to + n - 16, from + n - 16, 16);
+        if (n <= 32) return;
+        std::memcpy(to + 16, from + 16, 16);
+        std::memcpy(to + n - 32, from + n - 32, 16);
     }
     void string(Bytes what) {
         two(static_cast<std::uint16_t>(what.size()));

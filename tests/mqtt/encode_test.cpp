@@ -98,6 +98,21 @@ TEST_CASE("PUBLISH: 3 §3.3, 5 §3.3") {
     CHECK(size_of(Version::v3_1_1, largest) == 0);
 }
 
+TEST_CASE("topics and payloads of every size are written whole, and nothing behind them") {
+    const test::Buffer bytes = test::pattern(300);
+    for (std::size_t topic = 1; topic <= 80; topic += 3)
+        for (std::size_t payload = 0; payload <= 140; ++payload) {
+            const std::string name(topic, 't');
+            Publish p;
+            p.topic = name;
+            p.payload = Bytes(bytes).first(payload);
+            const std::string all = in_3(p);
+            REQUIRE(all.size() / 2 == size_of(Version::v3_1_1, p));
+            REQUIRE(all.substr(all.size() - 2 * payload) == test::to_hex(p.payload));
+            REQUIRE(all.substr(all.size() - 2 * (payload + topic), 2 * topic) == test::to_hex(TextView(name).bytes()));
+        }
+}
+
 TEST_CASE("acknowledgements, SUBSCRIBE and its like, and the rest") {
     CHECK(in_3(Acknowledge{PacketType::puback, 7, Reason::success}) == hex("40 02 00 07"));
     CHECK(in_3(Acknowledge{PacketType::pubrec, 7, Reason::quota_exceeded}) == hex("50 02 00 07"));
