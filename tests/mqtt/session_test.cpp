@@ -8,7 +8,7 @@
 
 using namespace rejoin;
 using namespace rejoin::mqtt;
-using Kind = Event::Kind;
+using Kind = mqtt::Event::Kind;
 
 namespace {
 
@@ -61,7 +61,7 @@ struct Played {
         const test::Buffer bytes = test::from_hex(spaced);
         Bytes from(bytes);
         for (;;) {
-            Event event;
+            mqtt::Event event;
             const auto there = session.next(from, now, event);
             if (!there) return there.error();
             if (!*there) return {};
@@ -209,7 +209,7 @@ TEST_CASE("what comes is told once for each QoS, and acknowledged when it was de
     CHECK(p.said().empty());
     const test::Buffer bytes = test::from_hex("32 06 00 01 74 00 09 31");
     Bytes from(bytes);
-    Event event;
+    mqtt::Event event;
     REQUIRE(*p.session.next(from, p.now, event));
     CHECK(event.kind == Kind::message);
     CHECK(p.said().empty());  // not dealt with yet
@@ -425,7 +425,7 @@ TEST_CASE("a server that refuses, or ends the connection, says why") {
     q.said();
     const test::Buffer bytes = test::from_hex("20 09 00 9c 06 1c 00 03 61 2e 62");
     Bytes from(bytes);
-    Event event;
+    mqtt::Event event;
     REQUIRE(*q.session.next(from, q.now, event));
     CHECK(event.kind == Kind::refused);
     CHECK(event.reason == Reason::use_another_server);
