@@ -19,8 +19,6 @@ using handoff::Parcel;
 
 namespace {
 
-constexpr Duration ms(int n) { return Duration::milliseconds(n); }
-
 std::string text(TextView view) { return {view.data(), view.size()}; }
 
 // A conversation to be moved: one end in a parcel, the other here.
@@ -186,6 +184,8 @@ TEST_CASE("what is declined comes back") {
 
 #if !defined(_WIN32)
 namespace {
+
+constexpr Duration ms(int n) { return Duration::milliseconds(n); }
 
 // A channel whose other end is played by the test.
 struct Played {
