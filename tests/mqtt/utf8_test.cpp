@@ -10,14 +10,14 @@ using namespace rejoin::mqtt;
 TEST_CASE("a character is told from every other by its bytes") {
     // Against the definition: what encodes a scalar value, in as few bytes as it can be.
     const auto well_formed = [](const std::string& s) {
-        const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(s[i]); };
-        const unsigned lead = byte(0);
+        const auto unit = [&](std::size_t i) { return static_cast<unsigned char>(s[i]); };
+        const unsigned lead = unit(0);
         const std::size_t n = lead < 0x80 ? 1 : lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : lead >= 0xc0 ? 2 : 0;
         if (n == 0 || s.size() != n || lead >= 0xf8) return false;
         std::uint32_t value = n == 1 ? lead : lead & (0x7fu >> n);
         for (std::size_t i = 1; i < n; ++i) {
-            if ((byte(i) & 0xc0) != 0x80) return false;
-            value = value << 6 | (byte(i) & 0x3f);
+            if ((unit(i) & 0xc0) != 0x80) return false;
+            value = value << 6 | (unit(i) & 0x3f);
         }
         const std::uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
         return value >= least[n] && value <= 0x10ffff && (value < 0xd800 || value > 0xdfff);

@@ -24,11 +24,11 @@ inline std::size_t ordinary(const std::byte* at, std::size_t size, char but, cha
 
 // The length of the well-formed character at the front (Unicode 15, table 3-7); 0 for none.
 inline std::size_t character(const std::byte* at, std::size_t size) {
-    const auto byte = [&](std::size_t i) { return std::to_integer<unsigned>(at[i]); };
+    const auto unit = [&](std::size_t i) { return std::to_integer<unsigned>(at[i]); };
     const auto trails = [&](std::size_t i, unsigned low = 0x80, unsigned high = 0xbf) {
-        return i < size && byte(i) >= low && byte(i) <= high;
+        return i < size && unit(i) >= low && unit(i) <= high;
     };
-    const unsigned lead = byte(0);
+    const unsigned lead = unit(0);
     if (lead < 0x80) return 1;
     if (lead >= 0xc2 && lead <= 0xdf) return trails(1) ? 2 : 0;
     if (lead >= 0xe0 && lead <= 0xef) return trails(1, lead == 0xe0 ? 0xa0 : 0x80, lead == 0xed ? 0x9f : 0xbf) && trails(2) ? 3 : 0;
