@@ -417,11 +417,15 @@ namespace {
 template <class P, class S>
 void close_delivers_everything(bool server_closes) {
     Loop loop;
-    Served<S> server(loop);
-    P pipe(loop, quick<P>());
+    auto patient = quick_listener<S>();
+    patient.pipe.close_timeout = Duration::unlimited();
+    Served<S> server(loop, patient);
+    auto options = quick<P>();
+    options.close_timeout = Duration::unlimited();  // as long as it takes
+    P pipe(loop, options);
     Heard heard(pipe);
     Sink sink(pipe), server_sink;
-    constexpr std::uint64_t much = 10 << 20;
+    constexpr std::uint64_t much = 4 << 20;
     std::optional<Source<P>> source;
     std::optional<Source<typename S::AcceptedPipe>> server_source;
     server.then = [&] {
@@ -441,7 +445,7 @@ void close_delivers_everything(bool server_closes) {
 
 }  // namespace
 
-TEST_CASE("close delivers everything: ten mebibytes, whichever side closes") {
+TEST_CASE("close delivers everything: four mebibytes, whichever side closes") {
     const bool server_closes = GENERATE(false, true);
     close_delivers_everything<Resuming, ResumingServer>(server_closes);
     close_delivers_everything<Plain, PlainServer>(server_closes);
@@ -701,14 +705,15 @@ TEST_CASE("A connection that never breaks is not given up, however long ago it w
     Served<ResumingServer> server(loop);
     std::optional<Resuming> pipe;
     std::optional<Heard> heard;
-    REQUIRE(until(loop, [&] {  // a busy machine may take more than a millisecond
+    REQUIRE(until(loop, [&] {  // a busy machine may take more than a millisecond, and more than two
         pipe.emplace(loop, options);
         heard.emplace(*pipe);
+        options.give_up_after = options.give_up_after * 2;
         REQUIRE(pipe->connect(server.endpoint()));
         return until(loop, [&] { return heard->is(PipeState::connected) || heard->is(PipeState::closed); }) &&
                heard->is(PipeState::connected);
     }));
-    REQUIRE(loop.run_for(ms(20)));
+    REQUIRE(loop.run_for(options.give_up_after + ms(20)));
     CHECK(heard->is(PipeState::connected));
 }
 
