@@ -545,6 +545,66 @@ TEST_CASE("a handler may destroy the channel") {
     }
 }
 
+TEST_CASE("what a handler has captured lives until it returns, though it destroys the channel or takes its own place") {
+    std::string seen;
+    const std::string held(100, 'x');
+    SECTION("on_parcel destroys") {
+        Played played;
+        Moving moving;
+        played.side->channel.on_parcel([&, held](Parcel&&) {
+            played.side.reset();
+            seen = held;
+        });
+        played.say(offer(1) + commit(1), &moving.parcel.socket);
+        REQUIRE(until(played.loop, [&] { return !seen.empty(); }));
+    }
+    SECTION("on_close destroys") {
+        Played played;
+        played.side->channel.on_close([&, held](Error) {
+            played.side.reset();
+            seen = held;
+        });
+        played.say("garbage\n");
+        REQUIRE(until(played.loop, [&] { return !seen.empty(); }));
+    }
+    SECTION("on_drained destroys") {
+        Channel::Options one_offer = patient();
+        one_offer.offers = 1;
+        Played played(one_offer);
+        Moving moving, more;
+        REQUIRE(played.side->channel.offer(std::move(moving.parcel), {}));
+        CHECK_FALSE(played.side->channel.offer(std::move(more.parcel), {}));
+        played.side->channel.on_drained([&, held] {
+            played.side.reset();
+            seen = held;
+        });
+        played.say(accepted + std::string("\n"));
+        REQUIRE(until(played.loop, [&] { return !seen.empty(); }));
+    }
+    SECTION("on_parcel takes its own place, or goes") {
+        Played played;
+        Moving one, two, three;
+        int first = 0, second = 0;
+        played.side->channel.on_parcel([&, held](Parcel&&) {
+            ++first;
+            played.side->channel.on_parcel([&](Parcel&&) {
+                ++second;
+                played.side->channel.on_parcel({});
+            });
+            seen = held;
+        });
+        played.say(offer(1) + commit(1), &one.parcel.socket);
+        played.say(offer(2) + commit(2), &two.parcel.socket);
+        played.say(offer(3), &three.parcel.socket);
+        CHECK(played.next_line() == accepted);
+        CHECK(played.next_line() == accepted);
+        CHECK(played.next_line() == declined);
+        CHECK(first == 1);
+        CHECK(second == 1);
+    }
+    CHECK(seen == held);
+}
+
 TEST_CASE("one deals with the same user only, unless told otherwise") {
     Loop loop;
     Socket one, other;

@@ -66,14 +66,14 @@ public:
     bool open() const { return static_cast<bool>(socket_); }
 
     /// Called with each parcel that has become this process'. Without a handler, offers are declined.
-    void on_parcel(Function<void(Parcel&&)> handler) { parcel_ = std::move(handler); }
-    /// Asks `decide` about each offer: false declines it. It must not destroy the channel, and not keep the parcel, whose socket nobody has
-    /// looked at yet.
+    void on_parcel(Function<void(Parcel&&)> handler) { parcel_.set(std::move(handler)); }
+    /// Asks `decide` about each offer: false declines it. It must not destroy the channel, take its own place, or keep the parcel, whose
+    /// socket nobody has looked at yet.
     void admit(Function<bool(const Parcel&)> decide) { admission_ = std::move(decide); }
     /// The channel is closed: by the peer (`end_of_stream`), for what it said (`malformed`, `too_large`), or by the system.
-    void on_close(Function<void(Error)> handler) { close_ = std::move(handler); }
+    void on_close(Function<void(Error)> handler) { close_.set(std::move(handler)); }
     /// After an offer was refused with `would_block`: there is room again.
-    void on_drained(Function<void()> handler) { drained_ = std::move(handler); }
+    void on_drained(Function<void()> handler) { drained_.set(std::move(handler)); }
 
     /// Offers a parcel; it is the channel's from here on, and `done` tells what became of it, never inside this call. Whoever watches its
     /// socket has stopped before: a registration would outlive the descriptor (epoll(7)). Refused, with the parcel untouched:
@@ -149,6 +149,28 @@ private:
     struct Incoming : ListNode {
         std::uint64_t id = 0;
         Parcel parcel;
+    };
+
+    // One handler. What it has captured lives until it returns, though it destroys the channel or takes its own place.
+    template <class... Args>
+    class Slot {
+    public:
+        void set(Function<void(Args...)> handler) {
+            handler_ = std::move(handler);
+            replaced_ = true;
+        }
+        explicit operator bool() const { return static_cast<bool>(handler_); }
+        void call(const bool& destroyed, Args... args) {
+            if (!handler_) return;
+            replaced_ = false;
+            Function<void(Args...)> running = std::move(handler_);
+            running(std::forward<Args>(args)...);
+            if (!destroyed && !replaced_) handler_ = std::move(running);
+        }
+
+    private:
+        Function<void(Args...)> handler_;
+        bool replaced_ = false;
     };
 
     static void drop(List& lines) {
@@ -264,11 +286,11 @@ private:
             if (done) done(outcome, std::move(parcel));
             if (destroyed) return leave(outer);
         }
-        if (closed_ && !std::exchange(told_, true) && close_) close_(closed_);
+        if (closed_ && !std::exchange(told_, true)) close_.call(destroyed, closed_);
         if (destroyed) return leave(outer);
         if (socket_ && refused_ && offered_ <= options_.offers / 2) {
             refused_ = false;
-            if (drained_) drained_();
+            drained_.call(destroyed);
             if (destroyed) return leave(outer);
         }
         destroyed_ = outer;
@@ -433,7 +455,7 @@ private:
     }
     Error deliver(Parcel&& parcel) {
         if (parcel.kind != SocketKind::none && !parcel.socket.check_in()) return Errc::malformed;
-        if (parcel_) parcel_(std::move(parcel));
+        parcel_.call(*destroyed_, std::move(parcel));
         return {};
     }
 
@@ -451,10 +473,10 @@ private:
     std::uint64_t next_id_ = 1;
     std::size_t offered_ = 0;
     std::size_t incoming_count_ = 0;
-    Function<void(Parcel&&)> parcel_;
+    Slot<Parcel&&> parcel_;
     Function<bool(const Parcel&)> admission_;
-    Function<void(Error)> close_;
-    Function<void()> drained_;
+    Slot<Error> close_;
+    Slot<> drained_;
     Error closed_;
     bool told_ = false;
     bool refused_ = false;
