@@ -128,8 +128,11 @@ private:
         return {};
     }
     void replace(std::size_t place) {
-        ::kill(places_[place].process, SIGKILL);  // it may only have closed the channel
-        ::waitpid(places_[place].process, nullptr, 0);
+        const pid_t gone = std::exchange(places_[place].process, -1);
+        if (gone > 0) {
+            ::kill(gone, SIGKILL);  // it may only have closed the channel
+            ::waitpid(gone, nullptr, 0);
+        }
         if (const Error error = start(place))
             static_cast<void>(loop_.after(Duration::seconds(1), [this, place] { replace(place); })), fail("a worker", error);
     }
