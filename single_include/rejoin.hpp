@@ -1939,7 +1939,9 @@ private:
                 DWORD n = 0;
                 writing.pending = false;
                 if (::GetOverlappedResult(pipe, &writing.state, &n, FALSE) == FALSE) return last_error();
-                return out_size - 1;
+                // Of what was taken then the caller says the rest again, unless it has given up: then this is something else.
+                const std::size_t rest = out_size - 1;
+                if (bytes.size() >= rest && std::memcmp(bytes.data(), out + 1, rest) == 0) return rest;
             }
             out_size = bytes.size() < buffer_size ? bytes.size() : buffer_size;
             copy(out, bytes.first(out_size));
@@ -5333,14 +5335,14 @@ public:
     bool open() const { return static_cast<bool>(socket_); }
 
     /// Called with each parcel that has become this process'. Without a handler, offers are declined.
-    void on_parcel(Function<void(Parcel&&)> handler) { parcel_ = std::move(handler); }
-    /// Asks `decide` about each offer: false declines it. It must not destroy the channel, and not keep the parcel, whose socket nobody has
-    /// looked at yet.
+    void on_parcel(Function<void(Parcel&&)> handler) { parcel_.set(std::move(handler)); }
+    /// Asks `decide` about each offer: false declines it. It must not destroy the channel, take its own place, or keep the parcel, whose
+    /// socket nobody has looked at yet.
     void admit(Function<bool(const Parcel&)> decide) { admission_ = std::move(decide); }
     /// The channel is closed: by the peer (`end_of_stream`), for what it said (`malformed`, `too_large`), or by the system.
-    void on_close(Function<void(Error)> handler) { close_ = std::move(handler); }
+    void on_close(Function<void(Error)> handler) { close_.set(std::move(handler)); }
     /// After an offer was refused with `would_block`: there is room again.
-    void on_drained(Function<void()> handler) { drained_ = std::move(handler); }
+    void on_drained(Function<void()> handler) { drained_.set(std::move(handler)); }
 
     /// Offers a parcel; it is the channel's from here on, and `done` tells what became of it, never inside this call. Whoever watches its
     /// socket has stopped before: a registration would outlive the descriptor (epoll(7)). Refused, with the parcel untouched:
@@ -5416,6 +5418,28 @@ private:
     struct Incoming : ListNode {
         std::uint64_t id = 0;
         Parcel parcel;
+    };
+
+    // One handler. What it has captured lives until it returns, though it destroys the channel or takes its own place.
+    template <class... Args>
+    class Slot {
+    public:
+        void set(Function<void(Args...)> handler) {
+            handler_ = std::move(handler);
+            replaced_ = true;
+        }
+        explicit operator bool() const { return static_cast<bool>(handler_); }
+        void call(const bool& destroyed, Args... args) {
+            if (!handler_) return;
+            replaced_ = false;
+            Function<void(Args...)> running = std::move(handler_);
+            running(std::forward<Args>(args)...);
+            if (!destroyed && !replaced_) handler_ = std::move(running);
+        }
+
+    private:
+        Function<void(Args...)> handler_;
+        bool replaced_ = false;
     };
 
     static void drop(List& lines) {
@@ -5531,11 +5555,11 @@ private:
             if (done) done(outcome, std::move(parcel));
             if (destroyed) return leave(outer);
         }
-        if (closed_ && !std::exchange(told_, true) && close_) close_(closed_);
+        if (closed_ && !std::exchange(told_, true)) close_.call(destroyed, closed_);
         if (destroyed) return leave(outer);
         if (socket_ && refused_ && offered_ <= options_.offers / 2) {
             refused_ = false;
-            if (drained_) drained_();
+            drained_.call(destroyed);
             if (destroyed) return leave(outer);
         }
         destroyed_ = outer;
@@ -5700,7 +5724,7 @@ private:
     }
     Error deliver(Parcel&& parcel) {
         if (parcel.kind != SocketKind::none && !parcel.socket.check_in()) return Errc::malformed;
-        if (parcel_) parcel_(std::move(parcel));
+        parcel_.call(*destroyed_, std::move(parcel));
         return {};
     }
 
@@ -5718,10 +5742,10 @@ private:
     std::uint64_t next_id_ = 1;
     std::size_t offered_ = 0;
     std::size_t incoming_count_ = 0;
-    Function<void(Parcel&&)> parcel_;
+    Slot<Parcel&&> parcel_;
     Function<bool(const Parcel&)> admission_;
-    Function<void(Error)> close_;
-    Function<void()> drained_;
+    Slot<Error> close_;
+    Slot<> drained_;
     Error closed_;
     bool told_ = false;
     bool refused_ = false;
@@ -12116,11 +12140,12 @@ public:
         say_goodbye();
         fail(classify(Errc::cancelled, Stage::established));
     }
-    /// What is spoken over the connection says that it is of no use, for that reason: it is dropped, and what follows is up to the recovery
-    /// policy, as after a break. `invalid_state` unless connected. Only without a session, which sees to that itself.
+    /// What is spoken over the connection says that it is of no use, for that reason: it is closed, behind what is queued as far as the
+    /// system takes it now, and what follows is up to the recovery policy, as after a break. `invalid_state` unless connected. Only
+    /// without a session, which sees to that itself.
     [[gnu::cold]] Result<void> interrupt(Error why) requires(!survives) {
         if (state_ != PipeState::connected || owner_ != nullptr) return Errc::invalid_state;
-        say_goodbye();
+        static_cast<void>(flush());
         broken(why);
         return {};
     }
@@ -15392,6 +15417,7 @@ inline constexpr std::byte pingreq[2] = {std::byte{0xc0}, std::byte{0}};
 
 }  // namespace rejoin::inline v0_1::mqtt
 
+// What goes into a session, and what comes out of it.
 namespace rejoin::inline v0_1::mqtt {
 
 /// What a session holds and waits for at most.
@@ -15417,7 +15443,7 @@ struct Message {
     Bytes payload;
     Qos qos = Qos::at_most_once;
     bool retain = false;
-    /// Not sent any more after that, and told to the server (5.0); 0: never.
+    /// Not sent any more after that, and told to the server (5.0); 0, and what is longer than 5.0 can say (136 years): never.
     Duration expiry = {};
     Bytes properties = {};  ///< 5.0, from a `PropertyWriter`; without message expiry, topic alias and subscription identifiers
 };
@@ -15444,286 +15470,248 @@ struct Event {
     Packet packet;
 };
 
-/// The client's side of an MQTT session, 3.1.1 or 5.0, over one connection after another. Pure: bytes and times go in, bytes and events
-/// come out. What was accepted for publication is kept until the server has it, or its failure was told; subscriptions are asked for again
-/// where the server has forgotten them.
-///
-///     closed --opened--> connecting --CONNACK--> connected
-///       any --lost--> closed
-class Session {
+}  // namespace rejoin::inline v0_1::mqtt
+
+namespace rejoin::inline v0_1::mqtt {
+
+/// What is to be written on one connection after another, gathered into one piece for each write.
+class Output {
 public:
-    enum class State : std::uint8_t { closed, connecting, connected };
+    /// Once so much waits, nothing more is gathered.
+    static constexpr std::size_t limit = 64 * 1024;
 
-    /// `limits` are looked at by `configure`.
-    Session(Version version, const Limits& limits) : version_(version), limits_(limits) {}
-    Session(const Session&) = delete;
-    ~Session() {
-        for (List* list : {&queue_, &writing_, &in_flight_, &done_})
-            while (ListNode* node = list->front()) delete static_cast<Outgoing*>(node);
-        while (ListNode* node = filters_.front()) delete static_cast<Filter*>(node);
+    explicit Output(Version version) : version_(version) {}
+
+    /// Adds a packet; false when memory is out. Once the last word was said, nothing is added.
+    template <class P>
+    bool say(const P& packet) {
+        if (finished_) return true;
+        std::byte* const to = bytes_.extend(size_of(version_, packet));
+        if (to != nullptr) write(to, version_, packet);
+        return to != nullptr;
     }
+    /// The same for one that is written already.
+    bool add(Bytes packet) { return finished_ || bytes_.append(packet.data(), packet.size()); }
+    /// Nothing comes behind what was said so far (MQTT-3.14.4-2).
+    void finish() { finished_ = true; }
+    bool finished() const { return finished_; }
 
-    /// Who this client is, and how it wants to be treated; copied. Of `connect` keep-alive and the limits' properties (5.0) are this
-    /// function's to say. Once, before there is a connection. `invalid_argument` for limits outside their bounds, texts that are
-    /// ill-formed, a will without a topic, in 3.1.1 a password without a user name, or neither a name nor `clean`; `out_of_memory`.
-    Result<void> configure(const Connect& connect) {
-        const Version version = version_;
-        const Limits& limits = limits_;
-        PropertyWriter ours(PacketType::connect);
-        const auto fits = [](Bytes text) { return text.size() <= UINT16_MAX && check_string(text) == Violation::none; };
-        const Will* const will = connect.will;
-        const bool good =
-            limits.valid() && fits(connect.client_id.bytes()) && (connect.user_name == nullptr || fits(connect.user_name->bytes())) &&
-            (connect.password == nullptr || connect.password->size() <= UINT16_MAX) &&
-            (will == nullptr || (will->topic.size() > 0 && will->topic.size() <= UINT16_MAX &&
-                                 check_topic_name(will->topic.bytes()) == Violation::none && will->payload.size() <= UINT16_MAX &&
-                                 (version == Version::v5 ? detail::check_properties(will->properties, in_will) == Violation::none
-                                                         : will->properties.empty()))) &&
-            (version == Version::v5 ? detail::check_properties(connect.properties, PacketType::connect) == Violation::none
-                                    : connect.properties.empty() && (connect.password == nullptr || connect.user_name != nullptr) &&
-                                          (connect.clean || connect.client_id.size() > 0));
-        if (!good) return Errc::invalid_argument;
-        Connect said = connect;
-        said.keep_alive = static_cast<std::uint16_t>((limits.keep_alive.milliseconds() + 999) / 1000);
-        Array<std::byte> all;
-        if (version == Version::v5) {
-            ours.number(Property::receive_maximum, limits.receive_maximum);
-            ours.number(Property::maximum_packet_size, static_cast<std::uint32_t>(limits.packet < UINT32_MAX ? limits.packet : UINT32_MAX));
-            if (limits.topic_aliases > 0) ours.number(Property::topic_alias_maximum, limits.topic_aliases);
-            if (ours.error() || !all.append(ours.bytes().data(), ours.bytes().size()) ||
-                !all.append(connect.properties.data(), connect.properties.size()))
-                return ours.error() ? ours.error() : Errc::out_of_memory;
-            said.properties = {all.data(), all.size()};
-            if (detail::check_properties(said.properties, PacketType::connect) != Violation::none) return Errc::invalid_argument;
+    /// What waits; until anything is said.
+    Bytes pending() {
+        if (from_ == bytes_.size() || from_ >= limit) {
+            const std::size_t left = bytes_.size() - from_;
+            if (left > 0) std::memmove(bytes_.data(), bytes_.data() + from_, left);
+            bytes_.truncate(left);
+            from_ = 0;
         }
-        std::byte* const to = connect_.extend(size_of(version, said));
-        if (to == nullptr) return Errc::out_of_memory;
-        write(to, version, said);
-        return {};
+        return {bytes_.data() + from_, size()};
     }
-    Version version() const { return version_; }
-    State state() const { return state_; }
+    void wrote(std::size_t n) {
+        from_ += n;
+        written_ += n;
+    }
+    std::size_t size() const { return bytes_.size() - from_; }
+    bool has_room() const { return size() < limit; }
+    /// Over all connections: bytes that were written, and where what was said so far will end.
+    std::uint64_t written() const { return written_; }
+    std::uint64_t end() const { return written_ + size(); }
 
-    // ---- The application's side.
+    /// For another connection: what was not written is dropped. `first` is said.
+    bool restart(Bytes first) {
+        bytes_.clear();
+        from_ = 0;
+        finished_ = false;
+        return add(first);
+    }
 
-    /// Accepts a message: `delivered` or `failed` tells of it later. `would_block` over the queue's limit (see `drained`), `too_large` for
-    /// more than fits at all, `invalid_argument` for a topic or properties that may not be, `out_of_memory`.
-    Result<Token> publish(const Message& m, TimePoint now) {
+private:
+    const Version version_;
+    bool finished_ = false;
+    Array<std::byte> bytes_;
+    std::size_t from_ = 0;
+    std::uint64_t written_ = 0;
+};
+
+}  // namespace rejoin::inline v0_1::mqtt
+
+namespace rejoin::inline v0_1::mqtt {
+
+/// The messages that a session has accepted, until their delivery or failure was told.
+///
+///     waiting --PUBLISH, QoS 0--> writing --written--> done
+///             --PUBLISH---------> in flight --PUBACK, or PUBREC, PUBREL, PUBCOMP--> done
+///     waiting --expired, not for this server--> done
+///     writing, in flight --the connection was lost--> sent again, or waiting again where the server has forgotten
+class Outbox {
+public:
+    Outbox(Version version, const Limits& limits) : version_(version), limits_(limits) {}
+    Outbox(const Outbox&) = delete;
+    ~Outbox() {
+        for (List* list : {&waiting_, &writing_, &in_flight_, &done_})
+            while (Outgoing* message = first(*list)) delete message;
+    }
+
+    /// As `Session::publish`; `token` is new.
+    Result<void> add(const Message& m, Token token, TimePoint now) {
         const bool v5 = version_ == Version::v5;
         if (m.topic.size() == 0 || m.topic.size() > UINT16_MAX || check_topic_name(m.topic.bytes()) != Violation::none ||
             static_cast<unsigned>(m.qos) > 2 || m.expiry < Duration() || !(v5 ? may_publish(m.properties) : m.properties.empty()))
             return Errc::invalid_argument;
-        const std::size_t expiry = v5 && m.expiry > Duration() ? expiry_size : 0;
+        const bool expires = m.expiry > Duration() && m.expiry <= Duration::seconds(UINT32_MAX);
+        const std::size_t expiry = v5 && expires ? expiry_size : 0;
         const std::size_t size = m.topic.size() + expiry + m.properties.size() + m.payload.size();
-        if (size > length_max / 2 || size + 64 > limits_.queue) return Errc::too_large;
-        if (size + 64 > limits_.queue - queued_bytes_) {
+        if (size > length_max / 2 || size + overhead > limits_.queue) return Errc::too_large;
+        if (size + overhead > limits_.queue - bytes_) {
             refused_ = true;
             return Errc::would_block;
         }
-        auto* const node = new (std::nothrow) Outgoing;
-        std::byte* to = node == nullptr ? nullptr : node->data.extend(size);
+        auto* const message = new (std::nothrow) Outgoing;
+        std::byte* const to = message == nullptr ? nullptr : message->data.extend(size);
         if (to == nullptr) {
-            delete node;
+            delete message;
             return Errc::out_of_memory;
         }
         detail::Put put{to};
         put.bytes(m.topic.bytes());
         if (expiry > 0) {
             put.byte(static_cast<unsigned>(Property::message_expiry_interval));
-            put.to += 4;
+            put.to += 4;  // written when it is sent
         }
         put.bytes(m.properties);
         put.bytes(m.payload);
-        node->token = ++last_token_;
-        node->topic_size = static_cast<std::uint16_t>(m.topic.size());
-        node->properties_size = static_cast<std::uint32_t>(expiry + m.properties.size());
-        node->qos = m.qos;
-        node->retain = m.retain;
-        node->expires = m.expiry > Duration() ? now + m.expiry : TimePoint::never();
-        if (node->expires < next_expiry_) next_expiry_ = node->expires;
-        queued_bytes_ += size + 64;
-        queue_.push(*node);
-        return node->token;
+        message->token = token;
+        message->topic_size = static_cast<std::uint16_t>(m.topic.size());
+        message->properties_size = static_cast<std::uint32_t>(expiry + m.properties.size());
+        message->qos = m.qos;
+        message->retain = m.retain;
+        message->expires = expires ? now + m.expiry : TimePoint::never();
+        if (message->expires < next_expiry_) next_expiry_ = message->expires;
+        bytes_ += size + overhead;
+        waiting_.push(*message);
+        return {};
     }
     /// Once after a refusal: whether there is room again.
     bool drained() {
-        if (!refused_ || queued_bytes_ > limits_.queue / 2) return false;
+        if (!refused_ || bytes_ > limits_.queue / 2) return false;
         refused_ = false;
         return true;
     }
-    /// Bytes that are accepted and not delivered, 64 more counted for each message.
-    std::size_t queued() const { return queued_bytes_; }
+    std::size_t bytes() const { return bytes_; }
 
-    /// Subscribes, now or when there is a connection, and again whenever the server has forgotten; a filter that is there already is asked
-    /// for anew. `subscribed` tells. `invalid_argument` for a filter that may not be, `would_block` over the limit, `out_of_memory`.
-    Result<Token> subscribe(const Subscription& s) {
-        if (!valid_topic_filter(s.filter) || static_cast<unsigned>(s.qos) > 2 || s.retain_handling > 2) return Errc::invalid_argument;
-        Filter* filter = find(s.filter);
-        if (filter == nullptr) {
-            if (filter_count_ >= limits_.subscriptions) return Errc::would_block;
-            filter = new (std::nothrow) Filter;
-            if (filter == nullptr || !filter->text.append(s.filter.data(), s.filter.size())) {
-                delete filter;
-                return Errc::out_of_memory;
+    /// The connection is gone: what was written in part, or not at all, comes first on the next.
+    void lost() { wait_again(writing_); }
+    /// The server has let this client in, and said what it takes.
+    void connected(const Packet& connack) {
+        const std::uint32_t window = connack.properties.number(Property::receive_maximum, UINT16_MAX);
+        window_ = window < limits_.in_flight ? window : limits_.in_flight;
+        packet_limit_ = connack.properties.number(Property::maximum_packet_size, UINT32_MAX);
+        qos_ = connack.properties.number(Property::maximum_qos, 2);
+        retains_ = connack.properties.number(Property::retain_available, 1) != 0;
+        under_way_ = 0;
+        again_ = !in_flight_.empty();
+        for (Outgoing* message = first(in_flight_); message != nullptr; message = next(in_flight_, *message)) {
+            message->under_way = false;
+            message->again = true;
+        }
+        if (connack.session_present) return;
+        // The server knows of none of them; whatever it had said that it had, it had.
+        List forgotten;
+        while (Outgoing* message = first(in_flight_)) {
+            message->id = 0;
+            message->again = false;
+            if (message->received) {
+                finish(*message, {}, Reason::success);
+                continue;
             }
-            filters_.push(*filter);
-            ++filter_count_;
+            message->unlink();
+            forgotten.push(*message);
         }
-        filter->options = s;
-        filter->token = ++last_token_;
-        filter->step = Filter::Step::wanted;
-        filter->id = 0;
-        filter->tell = false;
-        return filter->token;
+        wait_again(forgotten);
     }
-    /// Takes a subscription back; `unsubscribed` tells. `invalid_argument` for one that is not there.
-    Result<Token> unsubscribe(TextView text) {
-        Filter* const filter = find(text);
-        if (filter == nullptr) return Errc::invalid_argument;
-        filter->step = Filter::Step::unwanted;
-        filter->id = 0;
-        filter->tell = false;
-        return filter->token;
-    }
-
-    // ---- The connection's side.
-
-    /// A connection is there, and nothing was said on it.
-    Result<void> opened(TimePoint now) {
-        lost();
-        if (!out_.append(connect_.data(), connect_.size())) return Errc::out_of_memory;
-        // The session goes on, whatever was asked for the first time: only a clean session of 3.1.1 never does.
-        if (version_ == Version::v5 && was_connected_) out_[connect_flags()] &= ~std::byte{2};
-        decoder_ = Decoder(version_, limits_.packet);
-        state_ = State::connecting;
-        opened_ = last_sent_ = last_heard_ = now;
-        pinging_ = false;
-        return {};
-    }
-    /// The connection is gone. What was not written of it is kept, and what was not acknowledged.
-    void lost() {
-        state_ = State::closed;
-        out_.clear();
-        out_from_ = 0;
-        leaving_ = false;
-        acknowledge_ = 0;
-        // What was written in part, or not at all, comes first on the next.
-        queue_before(writing_);
-        for (ListNode* node = filters_.front(); node != nullptr; node = filters_.next(*node)) {
-            auto* const filter = static_cast<Filter*>(node);
-            if (filter->id == 0) continue;
-            filter->id = 0;
-            filter->step = filter->step == Filter::Step::leaving ? Filter::Step::unwanted : Filter::Step::wanted;
-        }
-        sub_told_ = nullptr;
-    }
-    /// The next event, from what is outstanding and from the front of `bytes`: true when there is one; its views hold until the next call.
-    /// An error means that the connection is of no use any more: `malformed` or `too_large` (see `violation`), `out_of_memory`. What there
-    /// still is to be written then says so to the server.
-    Result<bool> next(Bytes& bytes, TimePoint now, Event& event) {
-        if (acknowledge_ != 0 && !finish_message()) return fail(Errc::out_of_memory);
-        if (tell(event)) return true;
-        while (state_ != State::closed) {
-            if (!bytes.empty()) last_heard_ = now, pinging_ = false;
-            Packet& packet = event.packet;
-            const auto there = decoder_.next(bytes, packet);
-            if (!there) {
-                why_ = decoder_.violation();
-                return fail(there.error());
-            }
-            if (!*there) return false;
-            event.error = {};
-            event.token = 0;
-            event.reason = packet.reason;
-            bool is_event = false;
-            const Error error = handle(event, is_event);
-            if (error) return fail(error);
-            if (is_event || tell(event)) return true;
-        }
-        return false;
-    }
-    /// The connection has ended in order: `malformed` when that was inside a packet.
-    Error end() {
-        const Error error = decoder_.end();
-        if (error) why_ = decoder_.violation();
-        return error;
-    }
-    /// What was wrong with what the server sent.
-    Violation violation() const { return why_; }
-
-    /// What is to be written. The first bytes of each connection are CONNECT's, and no others go before the answer. Views hold until the
-    /// next call of anything.
-    Bytes pending(TimePoint now) {
-        if (out_from_ == out_.size() || out_from_ >= out_limit) {
-            const std::size_t left = out_.size() - out_from_;
-            if (left > 0) std::memmove(out_.data(), out_.data() + out_from_, left);
-            out_.truncate(left);
-            out_from_ = 0;
-        }
-        if (state_ == State::connected && !leaving_) fill(now);
-        return {out_.data() + out_from_, out_.size() - out_from_};
-    }
-    /// So much of it was written.
-    void wrote(std::size_t n, TimePoint now) {
-        out_from_ += n;
-        written_ += n;
-        last_sent_ = now;
-        while (ListNode* node = writing_.front()) {
-            auto* const message = static_cast<Outgoing*>(node);
-            if (message->end > written_) break;
-            finish(*message, {}, Reason::success);
-        }
-    }
-    /// Whether more from the server may be taken: not while it leaves unread what is said to it.
-    bool takes_more() const { return out_.size() - out_from_ < out_limit; }
-    /// Nothing is left to write or to be acknowledged.
-    bool idle() const { return out_.size() == out_from_ && queued_bytes_ == 0; }
-    /// Says DISCONNECT, behind what is being written; nothing is published after it. The will is published only with
-    /// `disconnect_with_will` (5.0).
-    Result<void> leave(Reason reason = Reason::success) {
-        if (state_ != State::connected || leaving_) return {};
-        leaving_ = true;
-        return say(Leave{PacketType::disconnect, reason, {}}) ? Result<void>() : Errc::out_of_memory;
-    }
-
-    /// Gives up everything that was accepted and is not delivered: `failed`, with `cancelled`.
+    /// Gives up everything that is not delivered: `failed`, with `cancelled`.
     void cancel() {
-        for (List* list : {&writing_, &in_flight_, &queue_})
-            while (ListNode* node = list->front()) finish(*static_cast<Outgoing*>(node), Errc::cancelled, Reason::success);
-        in_flight_count_ = 0;
+        for (List* list : {&writing_, &in_flight_, &waiting_})
+            while (Outgoing* message = first(*list)) finish(*message, Errc::cancelled, Reason::success);
         next_expiry_ = TimePoint::never();
     }
 
-    /// When `expire` has something to do.
-    TimePoint deadline() const {
-        if (state_ == State::closed) return next_expiry_;
-        TimePoint next = state_ == State::connecting ? opened_ + limits_.answer
-                         : pinging_                  ? pinged_ + limits_.answer
-                                                     : (last_heard_ < last_sent_ ? last_heard_ : last_sent_) + keep_alive_;
-        return next < next_expiry_ ? next : next_expiry_;
+    /// Says as much as the server takes, in order; what is sent again comes first. `new_id()` gives an identifier that nothing uses.
+    template <class NewId>
+    void fill(Output& out, NewId new_id, TimePoint now) {
+        if (!send_again(out, now)) return;
+        while (out.has_room()) {
+            Outgoing* const message = first(waiting_);
+            if (message == nullptr) return;
+            const bool with_qos = message->qos != Qos::at_most_once;
+            if (const Errc refused = cannot_send(*message, now); refused != Errc::ok) {
+                finish(*message, refused, Reason::success);
+                continue;
+            }
+            if (with_qos && under_way_ >= window_) return;
+            if (with_qos) message->id = new_id();
+            if (!put(out, *message, false, now)) return;
+            message->unlink();
+            message->end = out.end();
+            (with_qos ? in_flight_ : writing_).push(*message);
+        }
     }
-    /// `unresponsive` when the server has not answered in time: the connection is dead. Else asks it for a sign of life, if it is time to,
-    /// and gives up messages that have expired.
-    Error expire(TimePoint now) {
-        if (now >= next_expiry_) drop_expired(now);
-        if (state_ == State::closed || deadline() > now) return {};
-        if (state_ == State::connecting || pinging_) return Errc::unresponsive;
-        if (!out_.append(pingreq, sizeof pingreq)) return Errc::out_of_memory;
-        pinging_ = true;
-        pinged_ = now;
-        return {};
+    /// So much was written on all connections.
+    void wrote(std::uint64_t written) {
+        while (Outgoing* message = first(writing_)) {
+            if (message->end > written) return;
+            finish(*message, {}, Reason::success);
+        }
+    }
+    bool uses(std::uint16_t id) { return find(id) != nullptr; }
+    /// PUBACK, PUBREC or PUBCOMP. False when memory is out.
+    bool acknowledged(const Packet& packet, Output& out, Violation& why) {
+        Outgoing* const message = find(packet.id);
+        if (packet.type == PacketType::pubrec) {
+            if (message != nullptr && message->qos != Qos::exactly_once) return why = Violation::qos_not_granted, true;
+            if (failed(packet.reason)) return message == nullptr || (finish(*message, {}, packet.reason), true);
+            if (message != nullptr) message->received = true;
+            // One that is not known is released all the same, so that the server forgets it.
+            const Reason reason = message != nullptr ? Reason::success : Reason::packet_identifier_not_found;
+            return out.say(Acknowledge{PacketType::pubrel, packet.id, reason});
+        }
+        if (message == nullptr) return true;
+        const bool puback = packet.type == PacketType::puback;
+        if (puback ? message->qos != Qos::at_least_once : !message->received) return why = Violation::qos_not_granted, true;
+        finish(*message, {}, puback ? packet.reason : Reason::success);
+        return true;
+    }
+
+    /// When the next of those that wait expires, and what becomes of them then.
+    TimePoint next_expiry() const { return next_expiry_; }
+    void expire(TimePoint now) {
+        if (now < next_expiry_) return;
+        next_expiry_ = TimePoint::never();
+        for (Outgoing* message = first(waiting_); message != nullptr;) {
+            Outgoing& one = *message;
+            message = next(waiting_, one);
+            if (one.expires <= now)
+                finish(one, Errc::timed_out, Reason::success);
+            else if (one.expires < next_expiry_)
+                next_expiry_ = one.expires;
+        }
+    }
+    /// One that is done, and is then forgotten; false when there is none.
+    bool tell(Event& event) {
+        Outgoing* const message = first(done_);
+        if (message == nullptr) return false;
+        const bool ok = !message->error && !failed(message->reason);
+        event = {ok ? Event::Kind::delivered : Event::Kind::failed, message->token, message->error, message->reason, {}};
+        delete message;
+        return true;
     }
 
 private:
-    static constexpr std::size_t expiry_size = 5;
-    static constexpr std::size_t out_limit = 64 * 1024;  // gathered for one write
+    static constexpr std::size_t expiry_size = 5, overhead = 64;
 
-    // A message on its way: in `queue_` until it is put into `out_`; then with QoS 0 in `writing_` until it is written, else in
-    // `in_flight_` until it is acknowledged; and in `done_` until that is told.
     struct Outgoing : ListNode {
         Token token = 0;
         TimePoint expires;
-        std::uint64_t end = 0;  // of QoS 0: where its bytes end in all that was ever written
+        std::uint64_t end = 0;  // where its bytes end in all that was ever written
         Array<std::byte> data;  // topic, properties, payload
         Error error;
         Reason reason = Reason::success;
@@ -15732,20 +15720,19 @@ private:
         std::uint16_t id = 0;
         Qos qos = Qos::at_most_once;
         bool retain = false;
-        bool again = false;     // to be sent again on this connection
-        bool received = false;  // QoS 2: the server has it; PUBREL is next
-    };
-    struct Filter : ListNode {
-        enum class Step : std::uint8_t { wanted, asked, granted, unwanted, leaving };
-        Array<char> text;
-        Subscription options;
-        Token token = 0;
-        std::uint16_t id = 0;  // of the packet that asks
-        Step step = Step::wanted;
-        Reason reason = Reason::success;
-        bool tell = false;
+        bool again = false;      // to be sent again on this connection
+        bool under_way = false;  // counts against the server's window
+        bool received = false;   // QoS 2: the server has it; PUBREL is next
     };
 
+    static Outgoing* first(List& list) { return static_cast<Outgoing*>(list.front()); }
+    static Outgoing* next(List& list, Outgoing& message) { return static_cast<Outgoing*>(list.next(message)); }
+    // Those in flight are acknowledged in order, as a rule: it is the first.
+    Outgoing* find(std::uint16_t id) {
+        for (Outgoing* message = first(in_flight_); message != nullptr; message = next(in_flight_, *message))
+            if (message->id == id) return message;
+        return nullptr;
+    }
     static bool may_publish(Bytes properties) {
         if (detail::check_properties(properties, PacketType::publish) != Violation::none) return false;
         bool good = true;
@@ -15755,289 +15742,43 @@ private:
         });
         return good;
     }
-    std::size_t connect_flags() const {
-        std::size_t header = 2;
-        while ((std::to_integer<unsigned>(connect_[header - 1]) & 0x80) != 0) ++header;
-        return header + 7;
-    }
-    Filter* find(TextView text) {
-        for (ListNode* node = filters_.front(); node != nullptr; node = filters_.next(*node)) {
-            auto* const filter = static_cast<Filter*>(node);
-            if (TextView(filter->text.data(), filter->text.size()) == text) return filter;
+    // Before those that wait already.
+    void wait_again(List& list) {
+        for (Outgoing* message = first(list); message != nullptr; message = next(list, *message))
+            if (message->expires < next_expiry_) next_expiry_ = message->expires;
+        while (Outgoing* message = first(waiting_)) {
+            message->unlink();
+            list.push(*message);
         }
-        return nullptr;
+        waiting_.take(list);
     }
-    // Puts the messages of `list` before those that wait.
-    void queue_before(List& list) {
-        List waiting;
-        waiting.take(queue_);
-        queue_.take(list);
-        while (ListNode* node = waiting.front()) {
-            node->unlink();
-            queue_.push(*node);
-        }
-    }
-    template <class P>
-    bool say(const P& packet) {
-        std::byte* const to = out_.extend(size_of(version_, packet));
-        if (to != nullptr) write(to, version_, packet);
-        return to != nullptr;
-    }
-    Error fail(Error error) {
-        if (version_ == Version::v5 && state_ == State::connected && !leaving_)
-            static_cast<void>(leave(error == Errc::too_large         ? Reason::packet_too_large
-                                    : why_ == Violation::topic_alias ? Reason::topic_alias_invalid
-                                    : error == Errc::malformed       ? Reason::malformed_packet
-                                                                     : Reason::unspecified_error));
-        state_ = State::closed;
-        return error;
-    }
-
-    // ---- What is told.
-
     void finish(Outgoing& message, Error error, Reason reason) {
         message.error = error;
         message.reason = reason;
-        queued_bytes_ -= message.data.size() + 64;
+        bytes_ -= message.data.size() + overhead;
+        if (message.under_way) --under_way_;
         message.unlink();
         done_.push(message);
     }
-    bool tell(Event& event) {
-        if (auto* const message = static_cast<Outgoing*>(done_.front())) {
-            const bool ok = !message->error && !failed(message->reason);
-            event = {ok ? Event::Kind::delivered : Event::Kind::failed, message->token, message->error, message->reason, {}};
-            delete message;
-            return true;
-        }
-        while (sub_told_ != nullptr) {
-            Filter* const filter = sub_told_;
-            sub_told_ = static_cast<Filter*>(filters_.next(*filter));
-            if (!std::exchange(filter->tell, false)) continue;
-            const bool left = filter->step == Filter::Step::leaving;
-            event = {left ? Event::Kind::unsubscribed : Event::Kind::subscribed, filter->token, {}, filter->reason, {}};
-            // One that was refused is not asked for again.
-            if (left || failed(filter->reason)) {
-                delete filter;
-                --filter_count_;
-            }
-            return true;
-        }
-        return false;
-    }
 
-    // ---- What is heard.
-
-    Error violated(Violation why) {
-        why_ = why;
-        return Errc::malformed;
-    }
-    Error handle(Event& event, bool& is_event) {
-        Packet& packet = event.packet;
-        switch (packet.type) {
-            case PacketType::connack:
-                is_event = true;
-                return connack(event);
-            case PacketType::publish:
-                is_event = true;
-                return published(event, is_event);
-            case PacketType::puback:
-            case PacketType::pubrec:
-            case PacketType::pubcomp:
-                return acknowledged(packet);
-            case PacketType::pubrel:
-                return released(packet);
-            case PacketType::suback:
-            case PacketType::unsuback:
-                return answered(packet);
-            case PacketType::disconnect:
-                event.kind = Event::Kind::disconnected;
-                is_event = true;
-                state_ = State::closed;
-                return {};
-            case PacketType::auth:
-                return violated(Violation::authentication_unasked);
-            default:
-                return {};
-        }
-    }
-    Error connack(Event& event) {
-        const Packet& packet = event.packet;
-        if (packet.reason != Reason::success) {
-            event.kind = Event::Kind::refused;
-            state_ = State::closed;
-            return {};
-        }
-        event.kind = Event::Kind::connected;
-        const std::uint32_t window = packet.properties.number(Property::receive_maximum, UINT16_MAX);
-        window_ = window < limits_.in_flight ? window : limits_.in_flight;
-        server_packet_limit_ = packet.properties.number(Property::maximum_packet_size, UINT32_MAX);
-        server_qos_ = packet.properties.number(Property::maximum_qos, 2);
-        server_retains_ = packet.properties.number(Property::retain_available, 1) != 0;
-        const std::uint32_t seconds = packet.properties.number(Property::server_keep_alive, 0);
-        keep_alive_ = seconds == 0 ? limits_.keep_alive : Duration::seconds(seconds) * 3 / 4;
-        aliases_.clear();
-        if (!packet.session_present) {
-            receiving_.clear();
-            // The server knows of none of them; whatever it had said that it had, it had.
-            List again;
-            while (auto* const message = static_cast<Outgoing*>(in_flight_.front())) {
-                --in_flight_count_;
-                message->id = 0;
-                if (message->received) {
-                    finish(*message, {}, Reason::success);
-                    continue;
-                }
-                message->unlink();
-                again.push(*message);
-            }
-            queue_before(again);
-        }
-        for (ListNode* node = in_flight_.front(); node != nullptr; node = in_flight_.next(*node))
-            static_cast<Outgoing*>(node)->again = true;
-        again_ = !in_flight_.empty();
-        for (ListNode* node = filters_.front(); node != nullptr; node = filters_.next(*node))
-            if (auto* const filter = static_cast<Filter*>(node); filter->step == Filter::Step::granted && !packet.session_present)
-                filter->step = Filter::Step::wanted;
-        state_ = State::connected;
-        was_connected_ = true;
-        return {};
-    }
-    Error published(Event& event, bool& is_event) {
-        Packet& packet = event.packet;
-        event.kind = Event::Kind::message;
-        if (const std::uint32_t alias = packet.properties.number(Property::topic_alias, 0); alias != 0) {
-            if (alias > limits_.topic_aliases) return violated(Violation::topic_alias);
-            while (aliases_.size() < alias)
-                if (!aliases_.push({})) return Errc::out_of_memory;
-            Array<char>& topic = aliases_[alias - 1];
-            if (packet.topic.size() > 0) {
-                topic.clear();
-                if (!topic.append(packet.topic.data(), packet.topic.size())) return Errc::out_of_memory;
-            } else if (topic.empty()) {
-                return violated(Violation::topic_alias);
-            }
-            packet.topic = {topic.data(), topic.size()};
-        }
-        if (packet.qos == Qos::at_most_once) return {};
-        acknowledge_ = packet.id;
-        acknowledge_type_ = PacketType::puback;
-        if (packet.qos == Qos::at_least_once) return {};
-        acknowledge_type_ = PacketType::pubrec;
-        for (std::uint16_t id : receiving_)
-            if (id == packet.id) {  // it was given on before, and is not again
-                is_event = false;
-                return finish_message() ? Error() : Error(Errc::out_of_memory);
-            }
-        if (receiving_.size() >= limits_.receive_maximum && version_ == Version::v5) return violated(Violation::receive_maximum);
-        if (receiving_.size() >= UINT16_MAX || !receiving_.push(packet.id)) return Errc::out_of_memory;
-        return {};
-    }
-    // What was given on is acknowledged when the next is asked for: it has been dealt with.
-    bool finish_message() { return say(Acknowledge{acknowledge_type_, std::exchange(acknowledge_, std::uint16_t{0}), Reason::success}); }
-    Error acknowledged(const Packet& packet) {
-        Outgoing* message = nullptr;
-        for (ListNode* node = in_flight_.front(); node != nullptr && message == nullptr; node = in_flight_.next(*node))
-            if (static_cast<Outgoing*>(node)->id == packet.id && !static_cast<Outgoing*>(node)->again)
-                message = static_cast<Outgoing*>(node);
-        if (packet.type == PacketType::pubrec) {
-            // One that is not known is released all the same, so that the server forgets it (MQTT-4.3.3-4).
-            if (message != nullptr && message->qos != Qos::exactly_once) return violated(Violation::qos_not_granted);
-            if (message != nullptr && failed(packet.reason)) return arrived(*message, packet.reason), Error();
-            if (failed(packet.reason)) return {};
-            if (message != nullptr) message->received = true;
-            const Reason reason = message != nullptr ? Reason::success : Reason::packet_identifier_not_found;
-            return say(Acknowledge{PacketType::pubrel, packet.id, reason}) ? Error() : Error(Errc::out_of_memory);
-        }
-        if (message == nullptr) return {};
-        const bool fits = packet.type == PacketType::puback ? message->qos == Qos::at_least_once : message->received;
-        if (!fits) return violated(Violation::qos_not_granted);
-        arrived(*message, packet.type == PacketType::puback ? packet.reason : Reason::success);
-        return {};
-    }
-    void arrived(Outgoing& message, Reason reason) {
-        --in_flight_count_;
-        finish(message, {}, reason);
-    }
-    Error released(const Packet& packet) {
-        bool known = false;
-        for (std::size_t i = 0; i < receiving_.size() && !known; ++i) {
-            known = receiving_[i] == packet.id;
-            if (known) receiving_.erase(i);
-        }
-        const Reason reason = known ? Reason::success : Reason::packet_identifier_not_found;
-        return say(Acknowledge{PacketType::pubcomp, packet.id, reason}) ? Error() : Error(Errc::out_of_memory);
-    }
-    Error answered(const Packet& packet) {
-        const bool sub = packet.type == PacketType::suback;
-        // One filter was asked for in each packet; in 3.1.1 the end of a subscription has no code.
-        if (packet.codes.size() > 1) return violated(Violation::wrong_count_of_codes);
-        for (ListNode* node = filters_.front(); node != nullptr; node = filters_.next(*node)) {
-            auto* const filter = static_cast<Filter*>(node);
-            if (filter->id != packet.id) continue;
-            if ((filter->step == Filter::Step::asked) != sub) return violated(Violation::qos_not_granted);
-            filter->reason = packet.codes.empty() ? Reason::success : static_cast<Reason>(packet.codes[0]);
-            filter->id = 0;
-            filter->tell = true;
-            if (sub) filter->step = Filter::Step::granted;
-            sub_told_ = static_cast<Filter*>(filters_.front());
-            break;
-        }
-        return {};
-    }
-
-    // ---- What is said.
-
-    // One that nothing else uses. Those in flight were given out in a circle, oldest first: the next is free, or is the oldest's.
-    std::uint16_t new_id() {
-        for (;;) {
-            if (++last_id_ == 0) last_id_ = 1;
-            bool used = false;
-            for (ListNode* node = in_flight_.front(); node != nullptr && !used; node = in_flight_.next(*node))
-                used = static_cast<Outgoing*>(node)->id == last_id_;
-            for (ListNode* node = filters_.front(); node != nullptr && !used; node = filters_.next(*node))
-                used = static_cast<Filter*>(node)->id == last_id_;
-            if (!used) return last_id_;
-        }
-    }
-    void fill(TimePoint now) {
-        if (again_) send_again(now);
-        ask_for_filters();
-        while (takes_more()) {
-            auto* const message = static_cast<Outgoing*>(queue_.front());
-            if (message == nullptr) break;
-            const bool with_qos = message->qos != Qos::at_most_once;
-            if (const Errc refused = cannot_send(*message, now); refused != Errc::ok) {
-                finish(*message, refused, Reason::success);
-                continue;
-            }
-            if (with_qos && in_flight_count_ >= window_) break;
-            if (with_qos) message->id = new_id();
-            if (!put(*message, false, now)) break;
-            message->unlink();
-            if (with_qos) {
-                ++in_flight_count_;
-                in_flight_.push(*message);
-            } else {
-                message->end = written_ + out_.size() - out_from_;
-                writing_.push(*message);
-            }
-        }
-    }
     Errc cannot_send(const Outgoing& message, TimePoint now) const {
         if (message.expires <= now) return Errc::timed_out;
-        if (static_cast<unsigned>(message.qos) > server_qos_ || (message.retain && !server_retains_)) return Errc::unsupported;
-        return size_of(version_, packet_of(message, false)) > server_packet_limit_ ? Errc::too_large : Errc::ok;
+        if (static_cast<unsigned>(message.qos) > qos_ || (message.retain && !retains_)) return Errc::unsupported;
+        return size_of(version_, packet_of(message, false)) > packet_limit_ ? Errc::too_large : Errc::ok;
     }
-    void send_again(TimePoint now) {
-        again_ = false;
-        for (ListNode* node = in_flight_.front(); node != nullptr; node = in_flight_.next(*node)) {
-            auto* const message = static_cast<Outgoing*>(node);
+    // True when there is nothing left to send again.
+    bool send_again(Output& out, TimePoint now) {
+        if (!again_) return true;
+        for (Outgoing* message = first(in_flight_); message != nullptr; message = next(in_flight_, *message)) {
             if (!message->again) continue;
-            again_ = !takes_more() ||
-                     !(message->received ? say(Acknowledge{PacketType::pubrel, message->id, Reason::success}) : put(*message, true, now));
-            if (again_) return;
+            if (!out.has_room() || (!message->received && under_way_ >= window_)) return false;
+            const bool said =
+                message->received ? out.say(Acknowledge{PacketType::pubrel, message->id, Reason::success}) : put(out, *message, true, now);
+            if (!said) return false;
             message->again = false;
         }
+        again_ = false;
+        return true;
     }
     Publish packet_of(const Outgoing& message, bool dup) const {
         const Bytes all(message.data.data(), message.data.size());
@@ -16051,72 +15792,494 @@ private:
         packet.id = message.id;
         return packet;
     }
-    bool put(Outgoing& message, bool dup, TimePoint now) {
+    bool put(Output& out, Outgoing& message, bool dup, TimePoint now) {
         if (version_ == Version::v5 && message.expires != TimePoint::never()) {
             const std::int64_t left = (message.expires - now).milliseconds();
-            store_big(message.data.data() + message.topic_size + 1,
-                      static_cast<std::uint32_t>(left <= 0 ? 0 : left / 1000 + (left % 1000 != 0)));
+            store_big(message.data.data() + message.topic_size + 1, static_cast<std::uint32_t>(left <= 0 ? 0 : (left + 999) / 1000));
         }
-        return say(packet_of(message, dup));
-    }
-    // One in each packet: they cost no more system calls than one for all, and each answer is its own.
-    void ask_for_filters() {
-        for (ListNode* node = filters_.front(); node != nullptr && takes_more(); node = filters_.next(*node)) {
-            auto* const filter = static_cast<Filter*>(node);
-            const bool wanted = filter->step == Filter::Step::wanted;
-            if (!wanted && filter->step != Filter::Step::unwanted) continue;
-            Subscription one = filter->options;
-            one.filter = {filter->text.data(), filter->text.size()};
-            const std::uint16_t id = new_id();
-            if (!say(Subscribe{wanted ? PacketType::subscribe : PacketType::unsubscribe, id, {&one, 1}, {}})) return;
-            filter->id = id;
-            filter->step = wanted ? Filter::Step::asked : Filter::Step::leaving;
-        }
-    }
-    void drop_expired(TimePoint now) {
-        next_expiry_ = TimePoint::never();
-        for (ListNode* node = queue_.front(); node != nullptr;) {
-            auto* const message = static_cast<Outgoing*>(node);
-            node = queue_.next(*node);
-            if (message->expires <= now)
-                finish(*message, Errc::timed_out, Reason::success);
-            else if (message->expires < next_expiry_)
-                next_expiry_ = message->expires;
-        }
+        if (!out.say(packet_of(message, dup))) return false;
+        message.under_way = message.qos != Qos::at_most_once;
+        under_way_ += message.under_way ? 1 : 0;
+        return true;
     }
 
     const Version version_;
+    const Limits& limits_;
+    bool refused_ = false;
+    bool again_ = false;  // something is to be sent again
+    // What the server takes.
+    bool retains_ = true;
+    std::uint32_t qos_ = 2;
+    std::uint32_t packet_limit_ = UINT32_MAX;
+    std::uint32_t window_ = 0;
+
+    std::uint32_t under_way_ = 0;
+    std::size_t bytes_ = 0;
+    List waiting_, writing_, in_flight_, done_;
+    TimePoint next_expiry_ = TimePoint::never();
+};
+
+}  // namespace rejoin::inline v0_1::mqtt
+
+namespace rejoin::inline v0_1::mqtt {
+
+/// What a session subscribes to, over one connection after another.
+///
+///     wanted --SUBSCRIBE--> asked --SUBACK--> granted, or gone when refused
+///        ^------------- the server has forgotten, or the connection was lost in between
+///     unwanted --UNSUBSCRIBE--> leaving --UNSUBACK--> gone
+class Subscriptions {
+public:
+    explicit Subscriptions(std::size_t limit) : limit_(limit) {}
+    Subscriptions(const Subscriptions&) = delete;
+    ~Subscriptions() {
+        while (Filter* filter = first()) delete filter;
+    }
+
+    /// As `Session::subscribe`; `token` is new.
+    Result<void> add(const Subscription& s, Token token) {
+        if (!valid_topic_filter(s.filter) || static_cast<unsigned>(s.qos) > 2 || s.retain_handling > 2) return Errc::invalid_argument;
+        Filter* filter = find(s.filter);
+        if (filter == nullptr) {
+            if (count_ >= limit_) return Errc::would_block;
+            filter = new (std::nothrow) Filter;
+            if (filter == nullptr || !filter->text.append(s.filter.data(), s.filter.size())) {
+                delete filter;
+                return Errc::out_of_memory;
+            }
+            all_.push(*filter);
+            ++count_;
+        }
+        filter->options = s;
+        filter->options.filter = {};  // which is the caller's
+        filter->token = token;
+        filter->step = Step::wanted;
+        filter->id = 0;
+        return {};
+    }
+    Result<Token> remove(TextView text) {
+        Filter* const filter = find(text);
+        if (filter == nullptr) return Errc::invalid_argument;
+        filter->step = Step::unwanted;
+        filter->id = 0;
+        return filter->token;
+    }
+
+    /// The connection is gone, and with it every question.
+    void lost() {
+        for (Filter* filter = first(); filter != nullptr; filter = next(*filter)) {
+            if (filter->id == 0) continue;
+            filter->id = 0;
+            filter->step = filter->step == Step::leaving ? Step::unwanted : Step::wanted;
+        }
+    }
+    /// The server knows of none.
+    void forgotten() {
+        for (Filter* filter = first(); filter != nullptr; filter = next(*filter))
+            if (filter->step == Step::granted) filter->step = Step::wanted;
+    }
+    bool uses(std::uint16_t id) {
+        for (Filter* filter = first(); filter != nullptr; filter = next(*filter))
+            if (filter->id == id) return true;
+        return false;
+    }
+
+    /// Asks for what is to be asked, one in each packet: that costs no more system calls than one for all, and each answer is its own.
+    /// `new_id()` gives an identifier that nothing uses.
+    template <class NewId>
+    void ask(Output& out, NewId new_id) {
+        for (Filter* filter = first(); filter != nullptr && out.has_room(); filter = next(*filter)) {
+            const bool wanted = filter->step == Step::wanted;
+            if (!wanted && filter->step != Step::unwanted) continue;
+            Subscription one = filter->options;
+            one.filter = {filter->text.data(), filter->text.size()};
+            const std::uint16_t id = new_id();
+            if (!out.say(Subscribe{wanted ? PacketType::subscribe : PacketType::unsubscribe, id, {&one, 1}, {}})) return;
+            filter->id = id;
+            filter->step = wanted ? Step::asked : Step::leaving;
+        }
+    }
+    /// SUBACK or UNSUBACK: `is_event` when it answers something.
+    Violation answered(const Packet& packet, Event& event, bool& is_event) {
+        const bool sub = packet.type == PacketType::suback;
+        if (packet.codes.size() > 1) return Violation::wrong_count_of_codes;
+        for (Filter* filter = first(); filter != nullptr; filter = next(*filter)) {
+            if (filter->id != packet.id) continue;
+            if ((filter->step == Step::asked) != sub) return Violation::qos_not_granted;
+            is_event = true;
+            event.kind = sub ? Event::Kind::subscribed : Event::Kind::unsubscribed;
+            event.token = filter->token;
+            event.reason = packet.codes.empty() ? Reason::success : static_cast<Reason>(packet.codes[0]);  // 3.1.1: an end has none
+            filter->id = 0;
+            filter->step = Step::granted;
+            if (!sub || failed(event.reason)) {  // one that was refused is not asked for again
+                delete filter;
+                --count_;
+            }
+            return Violation::none;
+        }
+        return Violation::none;
+    }
+
+private:
+    enum class Step : std::uint8_t { wanted, asked, granted, unwanted, leaving };
+    struct Filter : ListNode {
+        Array<char> text;
+        Subscription options;
+        Token token = 0;
+        std::uint16_t id = 0;  // of the packet that asks
+        Step step = Step::wanted;
+    };
+
+    Filter* first() { return static_cast<Filter*>(all_.front()); }
+    Filter* next(Filter& filter) { return static_cast<Filter*>(all_.next(filter)); }
+    Filter* find(TextView text) {
+        for (Filter* filter = first(); filter != nullptr; filter = next(*filter))
+            if (TextView(filter->text.data(), filter->text.size()) == text) return filter;
+        return nullptr;
+    }
+
+    const std::size_t limit_;
+    std::size_t count_ = 0;
+    List all_;
+};
+
+}  // namespace rejoin::inline v0_1::mqtt
+
+namespace rejoin::inline v0_1::mqtt {
+
+/// The client's side of an MQTT session, 3.1.1 or 5.0, over one connection after another. Pure: bytes and times go in, bytes and events
+/// come out. What was accepted for publication is kept until the server has it, or its failure was told; subscriptions are asked for again
+/// where the server has forgotten them.
+///
+///     closed --opened--> connecting --CONNACK--> connected
+///       any --lost--> closed
+class Session {
+public:
+    enum class State : std::uint8_t { closed, connecting, connected };
+
+    /// `limits` are looked at by `configure`.
+    Session(Version version, const Limits& limits)
+        : version_(version), limits_(limits), out_(version), outbox_(version, limits_), subscriptions_(limits.subscriptions) {}
+    Session(const Session&) = delete;
+
+    /// Who this client is, and how it wants to be treated; copied. Of `connect` keep-alive and the limits' properties (5.0) are this
+    /// function's to say. Before there is a connection. `invalid_argument` for limits outside their bounds, texts that are ill-formed, a
+    /// will without a topic, in 3.1.1 a password without a user name, or neither a name nor `clean`; `out_of_memory`.
+    Result<void> configure(const Connect& connect) {
+        if (!limits_.valid() || !valid(connect)) return Errc::invalid_argument;
+        Connect said = connect;
+        said.keep_alive = static_cast<std::uint16_t>((limits_.keep_alive.milliseconds() + 999) / 1000);
+        Array<std::byte> properties;
+        if (version_ == Version::v5) {
+            PropertyWriter ours(PacketType::connect);
+            ours.number(Property::receive_maximum, limits_.receive_maximum);
+            ours.number(Property::maximum_packet_size,
+                        static_cast<std::uint32_t>(limits_.packet < UINT32_MAX ? limits_.packet : UINT32_MAX));
+            if (limits_.topic_aliases > 0) ours.number(Property::topic_alias_maximum, limits_.topic_aliases);
+            if (ours.error() || !properties.append(ours.bytes().data(), ours.bytes().size()) ||
+                !properties.append(connect.properties.data(), connect.properties.size()))
+                return Errc::out_of_memory;
+            said.properties = {properties.data(), properties.size()};
+            if (detail::check_properties(said.properties, PacketType::connect) != Violation::none) return Errc::invalid_argument;
+        }
+        connect_.clear();
+        std::byte* const to = connect_.extend(size_of(version_, said));
+        if (to == nullptr) return Errc::out_of_memory;
+        write(to, version_, said);
+        return {};
+    }
+    Version version() const { return version_; }
+    State state() const { return state_; }
+
+    // ---- The application's side.
+
+    /// Accepts a message: `delivered` or `failed` tells of it later. `would_block` over the queue's limit (see `drained`), `too_large` for
+    /// more than fits at all, `invalid_argument` for a topic or properties that may not be, `out_of_memory`.
+    Result<Token> publish(const Message& message, TimePoint now) {
+        if (auto added = outbox_.add(message, last_token_ + 1, now); !added) return added.error();
+        return ++last_token_;
+    }
+    /// Once after a refusal: whether there is room again.
+    bool drained() { return outbox_.drained(); }
+    /// Bytes that are accepted and not delivered, 64 more counted for each message.
+    std::size_t queued() const { return outbox_.bytes(); }
+    /// Gives up everything that was accepted and is not delivered: `failed`, with `cancelled`.
+    void cancel() { outbox_.cancel(); }
+
+    /// Subscribes, now or when there is a connection, and again whenever the server has forgotten; a filter that is there already is asked
+    /// for anew. `subscribed` tells. `invalid_argument` for a filter that may not be, `would_block` over the limit, `out_of_memory`.
+    Result<Token> subscribe(const Subscription& subscription) {
+        if (auto added = subscriptions_.add(subscription, last_token_ + 1); !added) return added.error();
+        return ++last_token_;
+    }
+    /// Takes a subscription back; `unsubscribed` tells. `invalid_argument` for one that is not there.
+    Result<Token> unsubscribe(TextView filter) { return subscriptions_.remove(filter); }
+
+    // ---- The connection's side.
+
+    /// A connection is there, and nothing was said on it.
+    Result<void> opened(TimePoint now) {
+        lost();
+        // The session goes on, whatever was asked for the first time: only a clean session of 3.1.1 never does.
+        if (version_ == Version::v5 && was_connected_) connect_[connect_flags()] &= ~std::byte{2};
+        if (!out_.restart({connect_.data(), connect_.size()})) return Errc::out_of_memory;
+        decoder_ = Decoder(version_, limits_.packet);
+        why_ = Violation::none;
+        state_ = State::connecting;
+        opened_ = last_sent_ = last_heard_ = now;
+        pinging_ = false;
+        return {};
+    }
+    /// The connection is gone. What was not written of it is kept, and what was not acknowledged.
+    void lost() {
+        state_ = State::closed;
+        out_.restart({});
+        acknowledge_ = 0;
+        outbox_.lost();
+        subscriptions_.lost();
+    }
+    /// The next event, from what is outstanding and from the front of `bytes`: true when there is one; its views hold until the next call.
+    /// An error means that the connection is of no use any more: `malformed` or `too_large` (see `violation`), `out_of_memory`. What there
+    /// still is to be written then says so to the server.
+    Result<bool> next(Bytes& bytes, TimePoint now, Event& event) {
+        if (acknowledge_ != 0 && !finish_message()) return fail(Errc::out_of_memory);
+        if (outbox_.tell(event)) return true;
+        while (state_ != State::closed) {
+            if (!bytes.empty()) last_heard_ = now, pinging_ = false;
+            const auto there = decoder_.next(bytes, event.packet);
+            if (!there) {
+                why_ = decoder_.violation();
+                return fail(there.error());
+            }
+            if (!*there) return false;
+            event.error = {};
+            event.token = 0;
+            event.reason = event.packet.reason;
+            bool is_event = false;
+            Error error = handle(event, is_event);
+            if (!error && why_ != Violation::none) error = Errc::malformed;
+            if (error) return fail(error);
+            if (is_event || outbox_.tell(event)) return true;
+        }
+        return false;
+    }
+    /// The connection has ended in order: `malformed` when that was inside a packet.
+    Error end() {
+        const Error error = decoder_.end();
+        if (error) why_ = decoder_.violation();
+        return error;
+    }
+    /// What was wrong with what the server sent on this connection.
+    Violation violation() const { return why_; }
+
+    /// What is to be written. The first bytes of each connection are CONNECT's, and no others go before the answer. Views hold until the
+    /// next call of anything.
+    Bytes pending(TimePoint now) {
+        static_cast<void>(out_.pending());  // makes room
+        if (state_ == State::connected && !out_.finished()) {
+            const auto id = [this] { return new_id(); };
+            subscriptions_.ask(out_, id);
+            outbox_.fill(out_, id, now);
+        }
+        return out_.pending();
+    }
+    /// So much of it was written.
+    void wrote(std::size_t n, TimePoint now) {
+        out_.wrote(n);
+        last_sent_ = now;
+        outbox_.wrote(out_.written());
+    }
+    /// Whether more from the server may be taken: not while it leaves unread what is said to it.
+    bool takes_more() const { return out_.has_room(); }
+    /// Nothing is left to write or to be acknowledged.
+    bool idle() const { return out_.size() == 0 && outbox_.bytes() == 0; }
+    /// Says DISCONNECT, behind what is being written, and nothing after it. The will is published only with `disconnect_with_will` (5.0).
+    Result<void> leave(Reason reason = Reason::success) {
+        if (state_ != State::connected || out_.finished()) return {};
+        if (!out_.say(Leave{PacketType::disconnect, reason, {}})) return Errc::out_of_memory;
+        out_.finish();
+        return {};
+    }
+
+    /// When `expire` has something to do.
+    TimePoint deadline() const {
+        TimePoint next = TimePoint::never();
+        if (state_ == State::connecting)
+            next = opened_ + limits_.answer;
+        else if (state_ == State::connected)
+            next = pinging_ ? pinged_ + limits_.answer : (last_heard_ < last_sent_ ? last_heard_ : last_sent_) + keep_alive_;
+        return next < outbox_.next_expiry() ? next : outbox_.next_expiry();
+    }
+    /// `unresponsive` when the server has not answered in time: the connection is dead. Else asks it for a sign of life, if it is time to,
+    /// and gives up messages that have expired.
+    Error expire(TimePoint now) {
+        outbox_.expire(now);
+        if (state_ == State::closed || deadline() > now) return {};
+        if (state_ == State::connecting || pinging_) return Errc::unresponsive;
+        if (!out_.add(pingreq)) return Errc::out_of_memory;
+        pinging_ = true;
+        pinged_ = now;
+        return {};
+    }
+
+private:
+    bool valid(const Connect& connect) const {
+        const bool v5 = version_ == Version::v5;
+        const auto fits = [](Bytes text) { return text.size() <= UINT16_MAX && check_string(text) == Violation::none; };
+        const auto properties = [&](Bytes of, PacketType packet) {
+            return v5 ? detail::check_properties(of, packet) == Violation::none : of.empty();
+        };
+        if (!fits(connect.client_id.bytes()) || !properties(connect.properties, PacketType::connect)) return false;
+        if (connect.user_name != nullptr && !fits(connect.user_name->bytes())) return false;
+        if (connect.password != nullptr && connect.password->size() > UINT16_MAX) return false;
+        if (!v5 && connect.password != nullptr && connect.user_name == nullptr) return false;  // MQTT-3.1.2-22
+        if (!v5 && !connect.clean && connect.client_id.size() == 0) return false;              // MQTT-3.1.3-7
+        if (connect.will == nullptr) return true;
+        const Will& will = *connect.will;
+        return will.topic.size() > 0 && will.topic.size() <= UINT16_MAX && check_topic_name(will.topic.bytes()) == Violation::none &&
+               will.payload.size() <= UINT16_MAX && static_cast<unsigned>(will.qos) <= 2 && properties(will.properties, in_will);
+    }
+    // Where CONNECT has its flags: behind its header, the protocol's name and its version.
+    std::size_t connect_flags() const {
+        std::size_t header = 2;
+        while ((std::to_integer<unsigned>(connect_[header - 1]) & 0x80) != 0) ++header;
+        return header + 7;
+    }
+    Error fail(Error error) {
+        if (version_ == Version::v5)
+            static_cast<void>(leave(error == Errc::too_large         ? Reason::packet_too_large
+                                    : why_ == Violation::topic_alias ? Reason::topic_alias_invalid
+                                    : error == Errc::malformed       ? Reason::malformed_packet
+                                                                     : Reason::unspecified_error));
+        state_ = State::closed;
+        return error;
+    }
+
+    // What is wrong goes into `why_`; an error only where memory is out.
+    Error handle(Event& event, bool& is_event) {
+        const auto said = [](bool ok) { return ok ? Error() : Error(Errc::out_of_memory); };
+        Packet& packet = event.packet;
+        switch (packet.type) {
+            case PacketType::connack:
+                is_event = true;
+                connack(event);
+                return {};
+            case PacketType::publish:
+                return published(event, is_event);
+            case PacketType::puback:
+            case PacketType::pubrec:
+            case PacketType::pubcomp:
+                return said(outbox_.acknowledged(packet, out_, why_));
+            case PacketType::pubrel:
+                return said(released(packet));
+            case PacketType::suback:
+            case PacketType::unsuback:
+                why_ = subscriptions_.answered(packet, event, is_event);
+                return {};
+            case PacketType::disconnect:
+                event.kind = Event::Kind::disconnected;
+                is_event = true;
+                state_ = State::closed;
+                return {};
+            case PacketType::auth:
+                why_ = Violation::authentication_unasked;
+                return {};
+            default:
+                return {};
+        }
+    }
+    void connack(Event& event) {
+        const Packet& packet = event.packet;
+        if (packet.reason != Reason::success) {
+            event.kind = Event::Kind::refused;
+            state_ = State::closed;
+            return;
+        }
+        event.kind = Event::Kind::connected;
+        const std::uint32_t seconds = packet.properties.number(Property::server_keep_alive, 0);
+        keep_alive_ = seconds == 0 ? limits_.keep_alive : Duration::seconds(seconds) * 3 / 4;
+        aliases_.clear();
+        if (!packet.session_present) {
+            receiving_.clear();
+            subscriptions_.forgotten();
+        }
+        outbox_.connected(packet);
+        state_ = State::connected;
+        was_connected_ = true;
+    }
+    Error published(Event& event, bool& is_event) {
+        Packet& packet = event.packet;
+        event.kind = Event::Kind::message;
+        is_event = true;
+        if (const std::uint32_t alias = packet.properties.number(Property::topic_alias, 0); alias != 0)
+            if (const Error error = resolve(packet, alias); error || why_ != Violation::none) return error;
+        if (packet.qos == Qos::at_most_once) return {};
+        acknowledge_ = packet.id;
+        acknowledge_type_ = packet.qos == Qos::at_least_once ? PacketType::puback : PacketType::pubrec;
+        if (packet.qos == Qos::at_least_once) return {};
+        for (std::uint16_t id : receiving_)
+            if (id == packet.id) {  // it was given on before, and is not again
+                is_event = false;
+                return finish_message() ? Error() : Error(Errc::out_of_memory);
+            }
+        if (receiving_.size() >= limits_.receive_maximum && version_ == Version::v5)
+            why_ = Violation::receive_maximum;
+        else if (!receiving_.push(packet.id))
+            return Errc::out_of_memory;
+        return {};
+    }
+    // A topic's alias: said with the topic, it stands for it from now on; without, it stands for what was said before.
+    Error resolve(Packet& packet, std::uint32_t alias) {
+        if (alias > limits_.topic_aliases) return why_ = Violation::topic_alias, Error();
+        while (aliases_.size() < alias)
+            if (!aliases_.push({})) return Errc::out_of_memory;
+        Array<char>& topic = aliases_[alias - 1];
+        if (packet.topic.size() > 0) {
+            topic.clear();
+            if (!topic.append(packet.topic.data(), packet.topic.size())) return Errc::out_of_memory;
+        }
+        if (topic.empty()) why_ = Violation::topic_alias;
+        packet.topic = {topic.data(), topic.size()};
+        return {};
+    }
+    // What was given on is acknowledged when the next is asked for: it has been dealt with.
+    bool finish_message() {
+        return out_.say(Acknowledge{acknowledge_type_, std::exchange(acknowledge_, std::uint16_t{0}), Reason::success});
+    }
+    bool released(const Packet& packet) {
+        bool known = false;
+        for (std::size_t i = 0; i < receiving_.size() && !known; ++i) {
+            known = receiving_[i] == packet.id;
+            if (known) receiving_.erase(i);
+        }
+        return out_.say(Acknowledge{PacketType::pubcomp, packet.id, known ? Reason::success : Reason::packet_identifier_not_found});
+    }
+    // One that nothing uses.
+    std::uint16_t new_id() {
+        do ++last_id_;
+        while (last_id_ == 0 || outbox_.uses(last_id_) || subscriptions_.uses(last_id_));
+        return last_id_;
+    }
+
+    const Version version_;
+    const Limits limits_;
     State state_ = State::closed;
-    bool leaving_ = false;
     bool was_connected_ = false;
     bool pinging_ = false;
-    bool again_ = false;
-    bool refused_ = false;
-    bool server_retains_ = true;
     PacketType acknowledge_type_ = PacketType::puback;
     std::uint16_t acknowledge_ = 0;  // the message that was given on, and is not acknowledged yet
     std::uint16_t last_id_ = 0;
     Violation why_ = Violation::none;
-    std::uint32_t server_qos_ = 2;
-    std::uint32_t server_packet_limit_ = UINT32_MAX;
-    std::uint32_t window_ = 0;
-    std::uint32_t in_flight_count_ = 0;
-    std::uint32_t filter_count_ = 0;
-    const Limits limits_;
+    Token last_token_ = 0;
     Array<std::byte> connect_;
     Decoder decoder_{Version::v5, 64};
-    Array<std::byte> out_;
-    std::size_t out_from_ = 0;
-    std::uint64_t written_ = 0;  // over all connections
-    std::size_t queued_bytes_ = 0;
-    Token last_token_ = 0;
-    List queue_, writing_, in_flight_, done_;
-    List filters_;
-    Filter* sub_told_ = nullptr;
+    Output out_;
+    Outbox outbox_;
+    Subscriptions subscriptions_;
     Array<std::uint16_t> receiving_;  // of QoS 2, given on and not released
     Array<Array<char>> aliases_;
     TimePoint opened_, last_sent_, last_heard_, pinged_;
-    TimePoint next_expiry_ = TimePoint::never();
     Duration keep_alive_ = Duration::seconds(30);
 };
 
@@ -16191,21 +16354,25 @@ public:
         pipe_.on_drained([this] { kick_.schedule(); });
     }
     Client(const Client&) = delete;
-    ~Client() {
-        if (destroyed_ != nullptr) *destroyed_ = true;
-    }
 
-    /// A message has come: its topic, payload and properties hold until the handler returns. With a QoS it is acknowledged then.
-    void on_message(Function<void(const Packet&)> handler) { message_ = std::move(handler); }
+    // ---- Handlers. Each `on_…` returns an id for `remove_handler`, or 0 when the handler is empty or memory is out.
+
+    /// A message has come: its topic, payload and properties hold until the handlers have returned. With a QoS it is acknowledged then.
+    HandlerId on_message(Function<void(const Packet&)> handler) { return add(message_, std::move(handler)); }
     /// What became of a message that `publish` accepted: no error and no failed reason, and it has arrived: with QoS 0 it was given to the
     /// connection, else the server has it. `timed_out`: it expired; `too_large`, `unsupported`: the server does not take it; `cancelled`:
     /// the client was closed before.
-    void on_delivery(Function<void(Token, Error, Reason)> handler) { delivery_ = std::move(handler); }
+    HandlerId on_delivery(Function<void(Token, Error, Reason)> handler) { return add(delivery_, std::move(handler)); }
     /// The server has granted a subscription, or refused it, which then is no more; or has ended one.
-    void on_subscription(Function<void(Token, Reason)> handler) { subscription_ = std::move(handler); }
-    void on_state(Function<void(ClientState, const Trouble&)> handler) { state_handler_ = std::move(handler); }
+    HandlerId on_subscription(Function<void(Token, Reason)> handler) { return add(subscription_, std::move(handler)); }
+    HandlerId on_state(Function<void(ClientState, const Trouble&)> handler) { return add(state_changed_, std::move(handler)); }
     /// After `publish` was refused with `would_block`: there is room again.
-    void on_drained(Function<void()> handler) { drained_ = std::move(handler); }
+    HandlerId on_drained(Function<void()> handler) { return add(drained_, std::move(handler)); }
+    /// Takes a handler away; false when there is none of that id.
+    bool remove_handler(HandlerId id) {
+        return id != 0 && (message_.remove(id) || delivery_.remove(id) || subscription_.remove(id) || state_changed_.remove(id) ||
+                           drained_.remove(id));
+    }
 
     /// Goes to the server, from `idle`, as that client; copied. Errors of `Session::configure` and `Pipe::connect`.
     Result<void> connect(const Endpoint& to, const Connect& who) {
@@ -16265,23 +16432,14 @@ public:
     std::size_t queued() const { return session_.queued(); }
 
 private:
-    // Handlers may destroy the client: `false` says that one has, and nothing of it may be touched.
-    template <class F, class... Args>
-    bool call(F& handler, const Args&... args) {
-        if (!handler) return true;
-        bool destroyed = false;
-        bool* const outer = std::exchange(destroyed_, &destroyed);
-        handler(args...);
-        if (destroyed) {
-            if (outer != nullptr) *outer = true;
-            return false;
-        }
-        destroyed_ = outer;
-        return true;
+    template <class... Args>
+    HandlerId add(Handlers<Args...>& handlers, Function<void(Args...)> handler) {
+        return handlers.add(++last_handler_, std::move(handler)) ? last_handler_ : 0;
     }
+    // This, and whatever else returns a bool here, says with false that a handler has destroyed the client, or ended the connection.
     bool set_state(ClientState state, const Trouble& why) {
         state_ = state;
-        return call(state_handler_, state, why);
+        return state_changed_(state, why);
     }
     void wake() { kick_.schedule(); }
     void arm() {
@@ -16312,8 +16470,9 @@ private:
                 deadline_.cancel();
                 Trouble trouble = std::exchange(trouble_, Trouble());
                 if (!closing_) trouble.failure = why;
+                state_ = ClientState::closed;  // nothing is accepted any more
                 session_.cancel();
-                if (state_ != ClientState::closed && tell_all(loop_.now())) set_state(ClientState::closed, trouble);
+                if (tell_all(loop_.now())) state_changed_(ClientState::closed, trouble);
                 return;
             }
             default:
@@ -16346,7 +16505,6 @@ private:
         wake();
         arm();
     }
-    // False when there is nothing left to do here.
     bool tell(const Event& event) {
         switch (event.kind) {
             case Event::Kind::connected:
@@ -16355,13 +16513,13 @@ private:
             case Event::Kind::disconnected:
                 return refused(event), false;
             case Event::Kind::message:
-                return call(message_, event.packet);
+                return message_(event.packet);
             case Event::Kind::delivered:
             case Event::Kind::failed:
-                return call(delivery_, event.token, event.error, event.reason);
+                return delivery_(event.token, event.error, event.reason);
             case Event::Kind::subscribed:
             case Event::Kind::unsubscribed:
-                return call(subscription_, event.token, event.reason);
+                return subscription_(event.token, event.reason);
         }
         return true;
     }
@@ -16383,7 +16541,7 @@ private:
                 static_cast<void>(pipe_.interrupt(Errc::overloaded));
         }
     }
-    // What has happened without the server. False when the client is gone.
+    // What has happened without the server.
     bool tell_all(TimePoint now) {
         Bytes nothing;
         for (Event event;;) {
@@ -16397,7 +16555,7 @@ private:
         flush();
         if (!tell_all(now)) return;
         if (session_.takes_more() && pipe_.state() == PipeState::connected) pipe_.resume();
-        if (session_.drained() && !call(drained_)) return;
+        if (session_.drained() && !drained_()) return;
         if (closing_ && pipe_.state() == PipeState::connected && session_.state() == Session::State::connected && session_.idle()) {
             static_cast<void>(session_.leave());
             flush();
@@ -16430,16 +16588,16 @@ private:
     Stream pipe_;
     Loop::Timer deadline_;
     Loop::Deferred kick_;
-    Function<void(const Packet&)> message_;
-    Function<void(Token, Error, Reason)> delivery_;
-    Function<void(Token, Reason)> subscription_;
-    Function<void(ClientState, const Trouble&)> state_handler_;
-    Function<void()> drained_;
+    Handlers<const Packet&> message_;
+    Handlers<Token, Error, Reason> delivery_;
+    Handlers<Token, Reason> subscription_;
+    Handlers<ClientState, const Trouble&> state_changed_;
+    Handlers<> drained_;
+    HandlerId last_handler_ = 0;
     Trouble trouble_;  // what the server said, to be told with what the pipe says
     TimePoint close_by_;
     ClientState state_ = ClientState::idle;
     bool closing_ = false;
-    bool* destroyed_ = nullptr;
 };
 
 }  // namespace rejoin::inline v0_1::mqtt

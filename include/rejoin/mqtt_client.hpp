@@ -73,21 +73,25 @@ public:
         pipe_.on_drained([this] { kick_.schedule(); });
     }
     Client(const Client&) = delete;
-    ~Client() {
-        if (destroyed_ != nullptr) *destroyed_ = true;
-    }
 
-    /// A message has come: its topic, payload and properties hold until the handler returns. With a QoS it is acknowledged then.
-    void on_message(Function<void(const Packet&)> handler) { message_ = std::move(handler); }
+    // ---- Handlers. Each `on_…` returns an id for `remove_handler`, or 0 when the handler is empty or memory is out.
+
+    /// A message has come: its topic, payload and properties hold until the handlers have returned. With a QoS it is acknowledged then.
+    HandlerId on_message(Function<void(const Packet&)> handler) { return add(message_, std::move(handler)); }
     /// What became of a message that `publish` accepted: no error and no failed reason, and it has arrived: with QoS 0 it was given to the
     /// connection, else the server has it. `timed_out`: it expired; `too_large`, `unsupported`: the server does not take it; `cancelled`:
     /// the client was closed before.
-    void on_delivery(Function<void(Token, Error, Reason)> handler) { delivery_ = std::move(handler); }
+    HandlerId on_delivery(Function<void(Token, Error, Reason)> handler) { return add(delivery_, std::move(handler)); }
     /// The server has granted a subscription, or refused it, which then is no more; or has ended one.
-    void on_subscription(Function<void(Token, Reason)> handler) { subscription_ = std::move(handler); }
-    void on_state(Function<void(ClientState, const Trouble&)> handler) { state_handler_ = std::move(handler); }
+    HandlerId on_subscription(Function<void(Token, Reason)> handler) { return add(subscription_, std::move(handler)); }
+    HandlerId on_state(Function<void(ClientState, const Trouble&)> handler) { return add(state_changed_, std::move(handler)); }
     /// After `publish` was refused with `would_block`: there is room again.
-    void on_drained(Function<void()> handler) { drained_ = std::move(handler); }
+    HandlerId on_drained(Function<void()> handler) { return add(drained_, std::move(handler)); }
+    /// Takes a handler away; false when there is none of that id.
+    bool remove_handler(HandlerId id) {
+        return id != 0 && (message_.remove(id) || delivery_.remove(id) || subscription_.remove(id) || state_changed_.remove(id) ||
+                           drained_.remove(id));
+    }
 
     /// Goes to the server, from `idle`, as that client; copied. Errors of `Session::configure` and `Pipe::connect`.
     Result<void> connect(const Endpoint& to, const Connect& who) {
@@ -147,23 +151,14 @@ public:
     std::size_t queued() const { return session_.queued(); }
 
 private:
-    // Handlers may destroy the client: `false` says that one has, and nothing of it may be touched.
-    template <class F, class... Args>
-    bool call(F& handler, const Args&... args) {
-        if (!handler) return true;
-        bool destroyed = false;
-        bool* const outer = std::exchange(destroyed_, &destroyed);
-        handler(args...);
-        if (destroyed) {
-            if (outer != nullptr) *outer = true;
-            return false;
-        }
-        destroyed_ = outer;
-        return true;
+    template <class... Args>
+    HandlerId add(Handlers<Args...>& handlers, Function<void(Args...)> handler) {
+        return handlers.add(++last_handler_, std::move(handler)) ? last_handler_ : 0;
     }
+    // This, and whatever else returns a bool here, says with false that a handler has destroyed the client, or ended the connection.
     bool set_state(ClientState state, const Trouble& why) {
         state_ = state;
-        return call(state_handler_, state, why);
+        return state_changed_(state, why);
     }
     void wake() { kick_.schedule(); }
     void arm() {
@@ -194,8 +189,9 @@ private:
                 deadline_.cancel();
                 Trouble trouble = std::exchange(trouble_, Trouble());
                 if (!closing_) trouble.failure = why;
+                state_ = ClientState::closed;  // nothing is accepted any more
                 session_.cancel();
-                if (state_ != ClientState::closed && tell_all(loop_.now())) set_state(ClientState::closed, trouble);
+                if (tell_all(loop_.now())) state_changed_(ClientState::closed, trouble);
                 return;
             }
             default:
@@ -228,7 +224,6 @@ private:
         wake();
         arm();
     }
-    // False when there is nothing left to do here.
     bool tell(const Event& event) {
         switch (event.kind) {
             case Event::Kind::connected:
@@ -237,13 +232,13 @@ private:
             case Event::Kind::disconnected:
                 return refused(event), false;
             case Event::Kind::message:
-                return call(message_, event.packet);
+                return message_(event.packet);
             case Event::Kind::delivered:
             case Event::Kind::failed:
-                return call(delivery_, event.token, event.error, event.reason);
+                return delivery_(event.token, event.error, event.reason);
             case Event::Kind::subscribed:
             case Event::Kind::unsubscribed:
-                return call(subscription_, event.token, event.reason);
+                return subscription_(event.token, event.reason);
         }
         return true;
     }
@@ -265,7 +260,7 @@ private:
                 static_cast<void>(pipe_.interrupt(Errc::overloaded));
         }
     }
-    // What has happened without the server. False when the client is gone.
+    // What has happened without the server.
     bool tell_all(TimePoint now) {
         Bytes nothing;
         for (Event event;;) {
@@ -279,7 +274,7 @@ private:
         flush();
         if (!tell_all(now)) return;
         if (session_.takes_more() && pipe_.state() == PipeState::connected) pipe_.resume();
-        if (session_.drained() && !call(drained_)) return;
+        if (session_.drained() && !drained_()) return;
         if (closing_ && pipe_.state() == PipeState::connected && session_.state() == Session::State::connected && session_.idle()) {
             static_cast<void>(session_.leave());
             flush();
@@ -312,16 +307,16 @@ private:
     Stream pipe_;
     Loop::Timer deadline_;
     Loop::Deferred kick_;
-    Function<void(const Packet&)> message_;
-    Function<void(Token, Error, Reason)> delivery_;
-    Function<void(Token, Reason)> subscription_;
-    Function<void(ClientState, const Trouble&)> state_handler_;
-    Function<void()> drained_;
+    Handlers<const Packet&> message_;
+    Handlers<Token, Error, Reason> delivery_;
+    Handlers<Token, Reason> subscription_;
+    Handlers<ClientState, const Trouble&> state_changed_;
+    Handlers<> drained_;
+    HandlerId last_handler_ = 0;
     Trouble trouble_;  // what the server said, to be told with what the pipe says
     TimePoint close_by_;
     ClientState state_ = ClientState::idle;
     bool closing_ = false;
-    bool* destroyed_ = nullptr;
 };
 
 }  // namespace rejoin::inline v0_1::mqtt

@@ -259,11 +259,12 @@ public:
         say_goodbye();
         fail(classify(Errc::cancelled, Stage::established));
     }
-    /// What is spoken over the connection says that it is of no use, for that reason: it is dropped, and what follows is up to the recovery
-    /// policy, as after a break. `invalid_state` unless connected. Only without a session, which sees to that itself.
+    /// What is spoken over the connection says that it is of no use, for that reason: it is closed, behind what is queued as far as the
+    /// system takes it now, and what follows is up to the recovery policy, as after a break. `invalid_state` unless connected. Only
+    /// without a session, which sees to that itself.
     [[gnu::cold]] Result<void> interrupt(Error why) requires(!survives) {
         if (state_ != PipeState::connected || owner_ != nullptr) return Errc::invalid_state;
-        say_goodbye();
+        static_cast<void>(flush());
         broken(why);
         return {};
     }

@@ -18,6 +18,7 @@ struct Broker {
     explicit Broker(Loop& loop) : listener(loop) {
         listener.on_accept([this](Server::AcceptedPipe& accepted) {
             pipe = &accepted;
+            if (heard.size() >= 6) ends.push_back(heard.substr(heard.size() - 6));
             heard.clear();
             ++connections;
             const std::string answer = answers.empty() ? "20 03 00 00 00" : answers.front();
@@ -46,6 +47,7 @@ struct Broker {
     Server::AcceptedPipe* pipe = nullptr;
     std::vector<std::string> answers;  // to CONNECT, one after another; then it lets everybody in
     std::string heard;                 // on the present connection
+    std::vector<std::string> ends;     // of what was heard on those before: the last three bytes
     int connections = 0;
 };
 struct Told {
@@ -168,6 +170,7 @@ TEST_CASE("a server that breaks the protocol is told so, and tried again") {
     }
     CHECK(too_large);
     CHECK(reserved);
+    REQUIRE(std::find(broker.ends.begin(), broker.ends.end(), "e00195") != broker.ends.end());  // it was told
 }
 
 TEST_CASE("a server that does not answer is given up in time") {
@@ -219,24 +222,52 @@ TEST_CASE("closing waits for what was accepted, but not for ever") {
     }
 }
 
-TEST_CASE("a client is destroyed in each of its handlers") {
+TEST_CASE("closing in a handler, nothing more is accepted, and everything that was is told") {
+    Loop loop;
+    Broker broker(loop);
+    Told told(loop);
+    REQUIRE(told.client.connect(broker.endpoint(), told.who));
+    REQUIRE(until(loop, [&] { return told.is(ClientState::connected); }));
+    for (int i = 0; i < 3; ++i) REQUIRE(told.client.publish("t", "1", Qos::at_least_once));
+    std::vector<Error> late;
+    told.client.on_delivery([&](mqtt::Token, Error, mqtt::Reason) { late.push_back(told.client.publish("t", "late").error()); });
+    broker.say("e0 01 8e");
+    REQUIRE(until(loop, [&] { return told.states.back() == ClientState::closed; }));
+    CHECK(told.errors == std::vector<Error>(3, Errc::cancelled));
+    CHECK(late == std::vector<Error>(3, Errc::invalid_state));
+    CHECK(told.client.queued() == 0);
+}
+
+TEST_CASE("a failed connect may be made again") {
+    Loop loop;
+    Broker broker(loop);
+    Told told(loop);
+    CHECK_FALSE(told.client.connect(Endpoint(), told.who));
+    REQUIRE(told.client.connect(broker.endpoint(), told.who));
+    REQUIRE(until(loop, [&] { return told.is(ClientState::connected); }));
+    CHECK(broker.heard.substr(0, 4) == "101a");
+    CHECK(broker.heard.size() == 2 * 28);
+}
+
+TEST_CASE("a client is destroyed in each of its handlers, whose captures live on until they return") {
     for (int which = 0; which < 5; ++which) {
         CAPTURE(which);
         Loop loop;
         Broker broker(loop);
         auto told = std::make_unique<Told>(loop);
-        bool destroyed = false;
-        const auto destroy = [&] {
-            destroyed = true;
+        std::string seen;
+        const auto destroy = [&, held = std::string(100, 'x')] {
             told.reset();
+            seen = held;
         };
-        if (which == 0) told->client.on_state([&](ClientState, const mqtt::Trouble&) { destroy(); });
-        if (which == 1) told->client.on_message([&](const mqtt::Packet&) { destroy(); });
-        if (which == 2) told->client.on_delivery([&](mqtt::Token, Error, mqtt::Reason) { destroy(); });
-        if (which == 3) told->client.on_subscription([&](mqtt::Token, mqtt::Reason) { destroy(); });
+        if (which == 0) told->client.on_state([destroy](ClientState, const mqtt::Trouble&) { destroy(); });
+        if (which == 1) told->client.on_message([destroy](const mqtt::Packet&) { destroy(); });
+        if (which == 2) told->client.on_delivery([destroy](mqtt::Token, Error, mqtt::Reason) { destroy(); });
+        if (which == 3) told->client.on_subscription([destroy](mqtt::Token, mqtt::Reason) { destroy(); });
         if (which == 4)
-            told->client.on_delivery(
-                [&](mqtt::Token, Error, mqtt::Reason) { told->client.on_state([&](ClientState, const mqtt::Trouble&) { destroy(); }); });
+            told->client.on_delivery([&, destroy](mqtt::Token, Error, mqtt::Reason) {
+                told->client.on_state([destroy](ClientState, const mqtt::Trouble&) { destroy(); });
+            });
         broker.answers = {"20 03 00 00 00 30 05 00 01 61 00 78 30 05 00 01 61 00 79"};
         REQUIRE(told->client.publish("t", "1"));
         REQUIRE(told->client.subscribe("a"));
@@ -249,7 +280,25 @@ TEST_CASE("a client is destroyed in each of its handlers") {
             REQUIRE(until(loop, [&] { return told->subscriptions.size() == 1; }));
             broker.pipe->abort();
         }
-        REQUIRE(until(loop, [&] { return destroyed; }));
+        REQUIRE(until(loop, [&] { return !seen.empty(); }));
         settle(loop);
     }
+}
+
+TEST_CASE("a handler is taken away, also by itself") {
+    Loop loop;
+    Broker broker(loop);
+    Told told(loop);
+    int heard = 0;
+    HandlerId id = 0;
+    id = told.client.on_message([&](const mqtt::Packet&) {
+        ++heard;
+        CHECK(told.client.remove_handler(id));
+    });
+    broker.answers = {"20 03 00 00 00 30 05 00 01 61 00 78 30 05 00 01 61 00 79"};
+    REQUIRE(told.client.connect(broker.endpoint(), told.who));
+    REQUIRE(until(loop, [&] { return told.payloads.size() == 2; }));
+    CHECK(heard == 1);
+    CHECK_FALSE(told.client.remove_handler(id));
+    CHECK_FALSE(told.client.remove_handler(0));
 }

@@ -319,6 +319,38 @@ TEST_CASE("no more is under way than both sides allow: MQTT-3.3.4-7, MQTT-3.3.4-
     CHECK(q.session.violation() == Violation::receive_maximum);
 }
 
+TEST_CASE("what is sent again keeps to what the server takes now, and nothing new overtakes it") {
+    Played p(Version::v5);
+    p.connected();
+    for (const char* payload : {"1", "2", "3"}) p.publish("t", payload, Qos::at_least_once);
+    p.said();
+    p.publish("t", "4", Qos::at_least_once);
+    p.connected(true, "03 21 00 01");
+    CHECK(p.said() == hex("3a 07 00 01 74 00 01 00 31"));
+    CHECK(p.said().empty());
+    p.hear("40 02 00 01");
+    CHECK(p.said() == hex("3a 07 00 01 74 00 02 00 32"));
+    p.hear("40 02 00 02");
+    p.said();
+    p.hear("40 02 00 03");
+    CHECK(p.said() == hex("32 07 00 01 74 00 04 00 34"));
+}
+
+TEST_CASE("an acknowledgement counts although the message is about to be sent again") {
+    for (bool exactly_once : {false, true}) {
+        Played p(Version::v5);
+        p.connected();
+        const Token token = p.publish("t", "1", exactly_once ? Qos::exactly_once : Qos::at_least_once);
+        p.said();
+        p.connected(true);
+        p.hear(exactly_once ? "50 02 00 01 70 02 00 01" : "40 02 00 01");
+        const auto told = p.take();
+        CHECK(told.kind == Kind::delivered);
+        CHECK(told.token == token);
+        CHECK(p.said() == hex(exactly_once ? "62 02 00 01" : ""));
+    }
+}
+
 TEST_CASE("messages in memory are bounded, and their sender is told when there is room again") {
     Limits limits;
     limits.queue = 1000;
@@ -379,6 +411,32 @@ TEST_CASE("a message that has expired is not sent, and the server is told how lo
     p.connected();
     CHECK(p.said() == hex("30 0a 00 01 74 05 02 00 00 00 06 31"));
     CHECK(p.take().kind == Kind::delivered);
+}
+
+TEST_CASE("a message that waits again, as its connection was lost, still expires") {
+    for (bool with_qos : {false, true}) {
+        Played p(Version::v5);
+        p.connected();
+        p.publish("t", "1", with_qos ? Qos::at_least_once : Qos::at_most_once, Duration::seconds(10));
+        static_cast<void>(p.session.pending(p.now));
+        p.now = p.now + Duration::seconds(1);
+        REQUIRE(p.session.expire(p.now) == Error());
+        if (with_qos) p.connected(false);
+        p.session.lost();
+        if (!with_qos) CHECK(p.session.deadline() == p.now + Duration::seconds(9));
+        p.now = p.now + Duration::seconds(10);
+        REQUIRE(p.session.expire(p.now) == Error());
+        CHECK(p.take().error == Errc::timed_out);
+    }
+}
+
+TEST_CASE("an expiry that is longer than can be said is none") {
+    for (Duration expiry : {Duration::unlimited(), Duration::seconds(std::int64_t{UINT32_MAX} + 1), Duration::seconds(UINT32_MAX)}) {
+        Played p(Version::v5);
+        p.connected();
+        p.publish("t", "1", Qos::at_most_once, expiry);
+        CHECK(p.said() == hex(expiry == Duration::seconds(UINT32_MAX) ? "30 0a 00 01 74 05 02 ff ff ff ff 31" : "30 05 00 01 74 00 31"));
+    }
 }
 
 TEST_CASE("a quiet server is asked for a sign of life, and one that gives none is dead: MQTT-3.1.2-23") {
@@ -448,6 +506,13 @@ TEST_CASE("leaving is said behind everything else, once, and nothing after it: M
     p.publish("t", "y", Qos::at_most_once);
     CHECK(p.said() == hex("30 05 00 01 74 00 78 e0 00"));
     CHECK(p.said().empty());
+    CHECK(p.hear("32 07 00 01 61 00 05 00 78") == Error());
+    CHECK(p.take().kind == Kind::delivered);
+    CHECK(p.take().payload == "x");
+    CHECK(p.quiet());
+    p.now = p.session.deadline();
+    CHECK(p.session.expire(p.now) == Error());
+    CHECK(p.said().empty());
     Played q(Version::v5);
     q.connected();
     REQUIRE(q.session.leave(Reason::disconnect_with_will));
@@ -495,7 +560,7 @@ TEST_CASE("a server that breaks the protocol is told so in 5.0, and the session 
         CHECK(p.said() == hex(said));
         CHECK(p.session.state() == Session::State::closed);
         p.connected(true);
-        CHECK(p.said() == hex("3a 07 00 01 74 00 02 00 31 3c 07 00 01 74 00 03 00 32 82 07 00 04 00 00 01 61 02"));
+        CHECK(p.said() == hex("82 07 00 04 00 00 01 61 02 3a 07 00 01 74 00 02 00 31 3c 07 00 01 74 00 03 00 32"));
     }
 }
 
@@ -526,6 +591,13 @@ TEST_CASE("what may not be said is refused before it is accepted") {
     connect.properties = twice.bytes();
     CHECK(refused(Version::v5));
     CHECK(refused(Version::v3_1_1));
+
+    connect.properties = {};
+    Session twice_configured(Version::v5, limits);
+    REQUIRE(twice_configured.configure(connect));
+    REQUIRE(twice_configured.configure(connect));
+    REQUIRE(twice_configured.opened(TimePoint()));
+    CHECK(twice_configured.pending(TimePoint()).size() == 28);
 
     Played p(Version::v5);
     Message m;
