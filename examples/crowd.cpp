@@ -9,8 +9,6 @@
 #include <thread>
 #include <vector>
 
-#include "endpoint.hpp"
-
 namespace {
 
 using namespace rejoin;
@@ -128,7 +126,7 @@ int main(int argc, char** argv) {
         int* const option = name == "--sessions" ? &sessions : name == "--every" ? &every : name == "--cut" ? &cut : nullptr;
         if (option == nullptr || std::sscanf(argv[i + 1], "%d", option) != 1 || *option < 0 || *option > 1'000'000) i = argc;
     }
-    const Endpoint to = i + 1 == argc ? endpoint(argv[i]) : Endpoint();
+    const Endpoint to = i + 1 == argc ? Endpoint::parse(argv[i]) : Endpoint();
     if (!to.valid() || sessions == 0) {
         std::fputs(usage, stderr);
         return 2;

@@ -6,8 +6,6 @@
 #include <rejoin.hpp>
 #include <string>
 
-#include "endpoint.hpp"
-
 namespace {
 
 using namespace rejoin;
@@ -55,7 +53,7 @@ bool parse(int argc, char** argv, Wanted& wanted) {
             return false;
     }
     if (i == argc) return false;
-    wanted.to = endpoint(argv[i++]);
+    wanted.to = Endpoint::parse(argv[i++]);
     wanted.program = argv + i;
     return wanted.to.valid() && wanted.to.port() != 0 && (i < argc) == (wanted.as != Wanted::As::channel);
 }

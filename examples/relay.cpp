@@ -10,7 +10,6 @@
 
 #include "demo/saboteur.hpp"
 #include "demo/stream.hpp"
-#include "endpoint.hpp"
 
 namespace {
 
@@ -123,7 +122,7 @@ int selftest() {
 int main(int argc, char** argv) {
     const TextView command = argc > 1 ? argv[1] : "";
     if (argc == 2 && command == "--selftest") return selftest();
-    const Endpoint at = argc > 2 ? endpoint(argv[2]) : Endpoint(), to = argc > 3 ? endpoint(argv[3]) : Endpoint();
+    const Endpoint at = argc > 2 ? Endpoint::parse(argv[2]) : Endpoint(), to = argc > 3 ? Endpoint::parse(argv[3]) : Endpoint();
     const bool client = command == "client";
     if (argc < 4 || argc > 5 || (!client && !(command == "server")) || !at.valid() || at.name() != nullptr || !to.valid()) {
         std::fputs(usage, stderr);

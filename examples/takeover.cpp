@@ -6,8 +6,6 @@
 #include <rejoin.hpp>
 #include <string>
 
-#include "endpoint.hpp"
-
 namespace {
 
 using namespace rejoin;
@@ -156,7 +154,7 @@ private:
 }  // namespace
 
 int main(int argc, char** argv) {
-    const Endpoint at = argc == 3 ? endpoint(argv[2]) : Endpoint();
+    const Endpoint at = argc == 3 ? Endpoint::parse(argv[2]) : Endpoint();
     if (!at.valid()) {
         std::fputs(usage, stderr);
         return 2;

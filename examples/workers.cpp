@@ -11,8 +11,6 @@
 #include <string>
 #include <vector>
 
-#include "endpoint.hpp"
-
 namespace {
 
 using namespace rejoin;
@@ -162,7 +160,7 @@ int main(int argc, char** argv) {
     if (argc == 2 && std::strcmp(argv[1], "--worker") == 0) return Worker().run();
     int workers = 4;
     const bool said = argc == 4 && std::strcmp(argv[1], "--workers") == 0 && std::sscanf(argv[2], "%d", &workers) == 1;
-    const Endpoint at = said || argc == 2 ? endpoint(argv[argc - 1]) : Endpoint();
+    const Endpoint at = said || argc == 2 ? Endpoint::parse(argv[argc - 1]) : Endpoint();
     if (!at.valid() || workers < 1 || workers > 1000) {
         std::fputs(usage, stderr);
         return 2;

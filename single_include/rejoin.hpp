@@ -709,6 +709,30 @@ public:
         set_name(host);
     }
     Endpoint(const IpAddress& ip, std::uint16_t port) : ip_(ip), port_(port) {}
+    /// As people write it: `192.0.2.1:80`, `[2001:db8::1]:80`, `example.org:80`; without a port, and then an IPv6 address without brackets
+    /// too, where there is a usual one. Not `valid` for anything else.
+    [[gnu::cold]] static Endpoint parse(TextView text, int usual_port = -1) {
+        std::size_t end = text.size(), colons = 0;  // where the host ends
+        for (std::size_t i = 0; i < text.size(); ++i) colons += text[i] == ':' ? 1 : 0;
+        const bool bracketed = text.size() > 2 && text[0] == '[';
+        if (bracketed)
+            for (end = 1; end < text.size() && text[end - 1] != ']';) ++end;
+        else if (colons == 1)
+            while (text[end - 1] != ':') --end;
+        if (!bracketed && colons == 1) --end;
+        int port = end == text.size() ? usual_port : 0;
+        if (end != text.size()) {
+            if (text[end] != ':' || text.size() - end < 2 || text.size() - end > 6) return {};
+            for (std::size_t i = end + 1; i < text.size(); ++i) {
+                if (text[i] < '0' || text[i] > '9') return {};
+                port = port * 10 + (text[i] - '0');
+            }
+        }
+        if (!bracketed) return colons > 1 && !IpAddress::parse({text.data(), end}) ? Endpoint() : Endpoint({text.data(), end}, port);
+        if (text[end - 1] != ']') return {};
+        const auto ip = IpAddress::parse({text.data() + 1, end - 2});
+        return ip && ip->family == Family::v6 ? Endpoint({text.data() + 1, end - 2}, port) : Endpoint();
+    }
     Endpoint(const Endpoint& other) : ip_(other.ip_), port_(other.port_) {
         if (other.name_ != nullptr) set_name(other.name_);
     }
@@ -16306,6 +16330,19 @@ struct Trouble {
     explicit operator bool() const { return static_cast<bool>(failure) || failed(reason) || violation != Violation::none; }
 };
 
+/// The first endpoint in a Server Reference: a list, with spaces between, of hosts with or without a port (5.0, 4.11). Not `valid` where
+/// there is none.
+inline Endpoint server_of(TextView reference, int usual_port = default_port) {
+    while (reference.size() > 0) {
+        std::size_t n = 0;
+        while (n < reference.size() && reference[n] != ' ') ++n;
+        if (Endpoint to = Endpoint::parse({reference.data(), n}, usual_port); to.valid() && to.port() != 0) return to;
+        n += n < reference.size() ? 1 : 0;
+        reference = {reference.data() + n, reference.size() - n};
+    }
+    return {};
+}
+
 namespace detail {
 
 // The bytes of MQTT over a transport that carries a stream.
@@ -16374,11 +16411,13 @@ public:
                            drained_.remove(id));
     }
 
-    /// Goes to the server, from `idle`, as that client; copied. Errors of `Session::configure` and `Pipe::connect`.
+    /// Goes to the server, from `idle`, as that client; copied. Where the server sends its clients elsewhere (5.0, MQTT 4.13), it goes
+    /// there: for good, or until it cannot stay there any more. Errors of `Session::configure` and `Pipe::connect`.
     Result<void> connect(const Endpoint& to, const Connect& who) {
         if (state_ != ClientState::idle) return Errc::invalid_state;
         if (auto configured = session_.configure(who); !configured) return configured;
         if (auto connecting = pipe_.connect(to); !connecting) return connecting;
+        home_ = to;
         state_ = ClientState::connecting;
         return {};
     }
@@ -16457,17 +16496,15 @@ private:
                 return arm();
             case PipeState::interrupted:
             case PipeState::connecting: {
-                if (!why && state_ == ClientState::connecting) return;
+                if (!why) return;
                 session_.lost();
-                Trouble trouble = std::exchange(trouble_, Trouble());
-                trouble.failure = why;
-                const bool known = state_ == ClientState::connected || state_ == ClientState::interrupted;
-                if (set_state(known ? ClientState::interrupted : ClientState::connecting, trouble)) arm();
-                return;
+                trouble_.failure = why;
+                return std::exchange(away_, false) ? go_to(home_) : tell_interrupted();
             }
             case PipeState::closed: {
                 session_.lost();
                 deadline_.cancel();
+                if (next_.valid() && !closing_ && pipe_.connect(std::exchange(next_, Endpoint()))) return tell_interrupted();
                 Trouble trouble = std::exchange(trouble_, Trouble());
                 if (!closing_) trouble.failure = why;
                 state_ = ClientState::closed;  // nothing is accepted any more
@@ -16478,6 +16515,10 @@ private:
             default:
                 return;
         }
+    }
+    void tell_interrupted() {
+        const bool known = state_ == ClientState::connected || state_ == ClientState::interrupted;
+        if (set_state(known ? ClientState::interrupted : ClientState::connecting, std::exchange(trouble_, Trouble()))) arm();
     }
     void give_up(const Trouble& why) {
         trouble_ = why;
@@ -16523,10 +16564,31 @@ private:
         }
         return true;
     }
+    // The pipe connects there once it is closed.
+    void go_to(const Endpoint& to) {
+        next_ = to;
+        pipe_.abort();
+    }
+    // Where another server was named. Those that go on sending this client to each other count as busy.
+    bool redirected(const Event& event, TimePoint now) {
+        const bool moved = event.reason == Reason::server_moved;
+        if (!moved && event.reason != Reason::use_another_server) return false;
+        if (now - redirected_at_ > redirections_last) redirections_ = 0;
+        const Endpoint to = server_of(event.packet.properties.text(Property::server_reference));
+        if (!to.valid() || redirections_ == redirections_max) return false;
+        ++redirections_;
+        redirected_at_ = now;
+        away_ = !moved;
+        if (moved) home_ = to;
+        go_to(to);
+        return true;
+    }
     // What will be the same next time ends it; the rest is a matter of patience.
     void refused(const Event& event) {
         Trouble trouble;
         trouble.reason = event.reason;
+        trouble_ = trouble;
+        if (redirected(event, loop_.now())) return;
         switch (event.reason) {
             case Reason::unsupported_protocol_version:
             case Reason::client_identifier_not_valid:
@@ -16537,7 +16599,6 @@ private:
             case Reason::session_taken_over:  // by another client of that name: to come back would take it from that one
                 return give_up(trouble);
             default:
-                trouble_ = trouble;
                 static_cast<void>(pipe_.interrupt(Errc::overloaded));
         }
     }
@@ -16581,6 +16642,8 @@ private:
     }
 
     static constexpr std::size_t piece_size = 64 * 1024;
+    static constexpr int redirections_max = 4;
+    static constexpr Duration redirections_last = Duration::seconds(60);
 
     Loop& loop_;
     const Options options_;
@@ -16594,6 +16657,11 @@ private:
     Handlers<ClientState, const Trouble&> state_changed_;
     Handlers<> drained_;
     HandlerId last_handler_ = 0;
+    Endpoint home_;  // to where it returns from a server that it was sent to for a while
+    Endpoint next_;  // to where it goes from here
+    TimePoint redirected_at_;
+    int redirections_ = 0;
+    bool away_ = false;
     Trouble trouble_;  // what the server said, to be told with what the pipe says
     TimePoint close_by_;
     ClientState state_ = ClientState::idle;

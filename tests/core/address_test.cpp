@@ -291,6 +291,38 @@ TEST_CASE("Endpoint refuses what can be neither") {
     CHECK(to_text(Endpoint(std::string(253, 'a'), 80)).size() == 207);  // cut off, not overrun
 }
 
+TEST_CASE("Endpoint as people write it") {
+    struct Row {
+        const char *text, *host;
+        int port, usual;
+    };
+    for (const Row& row : {
+             Row{"192.0.2.1:80", "192.0.2.1", 80, -1},
+             {"192.0.2.1:80", "192.0.2.1", 80, 1883},
+             {"[2001:db8::1]:80", "2001:db8::1", 80, -1},
+             {"example.org:65535", "example.org", 65535, -1},
+             {"example.org:0", "example.org", 0, -1},
+             {"example.org", "example.org", 1883, 1883},
+             {"192.0.2.1", "192.0.2.1", 1883, 1883},
+             {"[::1]", "::1", 1883, 1883},
+             {"::1", "::1", 1883, 1883},
+             {"2001:db8::1:80", "2001:db8::1:80", 1883, 1883},
+         }) {
+        CAPTURE(row.text);
+        const Endpoint read = Endpoint::parse(row.text, row.usual);
+        CHECK(read.valid());
+        CHECK(read == Endpoint(row.host, row.port));
+    }
+    for (const char* text :
+         {"",        ":",      ":80",   "x:",   "x:99999", "x:65536",      "x:1a",   "x:-1",  "x:+1",        "x:000080", "[::1",
+          "[::1]80", "[::1]:", "[]:80", "[:80", "[x]:80",  "[1.2.3.4]:80", "a:b:80", "::1:x", "[::1]:80:80", "x y:80"}) {
+        CAPTURE(text);
+        CHECK_FALSE(Endpoint::parse(text).valid());
+        CHECK_FALSE(Endpoint::parse(text, 1883).valid());
+    }
+    for (const char* text : {"example.org", "192.0.2.1", "[::1]", "::1"}) CHECK_FALSE(Endpoint::parse(text).valid());
+}
+
 TEST_CASE("Endpoint is a value") {
     const Endpoint name("example.org", 1);
     Endpoint copy = name;

@@ -302,3 +302,105 @@ TEST_CASE("a handler is taken away, also by itself") {
     CHECK_FALSE(told.client.remove_handler(id));
     CHECK_FALSE(told.client.remove_handler(0));
 }
+
+namespace {
+
+// A reason and a Server Reference, behind what the packet begins with.
+std::string sends_to(const std::string& start, const std::string& reason, const std::string& reference) {
+    char sizes[3][3];
+    const std::size_t size = reference.size(), numbers[] = {size + 5 + start.size() / 3, size + 3, size};
+    for (int i = 0; i < 3; ++i) std::snprintf(sizes[i], sizeof sizes[i], "%02zx", numbers[i]);
+    return start.substr(0, 3) + sizes[0] + start.substr(2) + " " + reason + " " + sizes[1] + " 1c 00 " + sizes[2] + " " +
+           test::to_hex(TextView(reference).bytes());
+}
+std::string refusal(const std::string& reason, const std::string& reference) { return sends_to("20 00", reason, reference); }
+std::string dismissal(const std::string& reason, const std::string& reference) { return sends_to("e0", reason, reference); }
+
+std::string text_of(const Broker& broker) { return to_text(broker.endpoint()).c_str(); }
+
+}  // namespace
+
+TEST_CASE("a server reference is a list of hosts, with or without ports") {
+    CHECK(mqtt::server_of("a.b") == Endpoint("a.b", 1883));
+    CHECK(mqtt::server_of("a.b:99 c.d") == Endpoint("a.b", 99));
+    CHECK(mqtt::server_of("[::1]:99") == Endpoint("::1", 99));
+    CHECK(mqtt::server_of("a:b:c  ok:7", 8883) == Endpoint("ok", 7));
+    for (const char* none : {"", " ", "x:0", "x:y", "::1:x"}) CHECK_FALSE(mqtt::server_of(none).valid());
+}
+
+TEST_CASE("a server that has moved is followed for good") {
+    Loop loop;
+    Broker old(loop), now(loop);
+    Told told(loop);
+    REQUIRE(told.client.publish("t", "1", Qos::at_least_once));
+    SECTION("told when let in") {
+        old.answers = {refusal("9d", text_of(now))};
+        REQUIRE(told.client.connect(old.endpoint(), told.who));
+        REQUIRE(until(loop, [&] { return told.is(ClientState::connected); }));
+        CHECK(told.states == std::vector<ClientState>{ClientState::connecting, ClientState::connected});
+    }
+    SECTION("told later") {
+        REQUIRE(told.client.connect(old.endpoint(), told.who));
+        REQUIRE(until(loop, [&] { return told.is(ClientState::connected); }));
+        old.say(dismissal("9d", text_of(now)));
+        REQUIRE(until(loop, [&] { return told.is(ClientState::interrupted); }));
+        REQUIRE(until(loop, [&] { return told.is(ClientState::connected); }));
+        CHECK(told.states.size() == 3);
+    }
+    CHECK(told.troubles[told.troubles.size() - 2].reason == mqtt::Reason::server_moved);
+    REQUIRE(until(loop, [&] { return now.has_heard("32 07 00 01 74"); }));
+    now.pipe->abort();
+    REQUIRE(until(loop, [&] { return now.connections == 2 && told.is(ClientState::connected); }));
+    CHECK(old.connections == 1);
+}
+
+TEST_CASE("a server that asks to use another one is come back to") {
+    Loop loop;
+    Broker home(loop), away(loop);
+    Told told(loop);
+    home.answers = {refusal("9c", text_of(away))};
+    REQUIRE(told.client.connect(home.endpoint(), told.who));
+    REQUIRE(until(loop, [&] { return told.is(ClientState::connected); }));
+    CHECK(away.connections == 1);
+    away.pipe->abort();
+    REQUIRE(until(loop, [&] { return home.connections == 2 && told.is(ClientState::connected); }));
+    CHECK(away.connections == 1);
+}
+
+TEST_CASE("servers that send a client to each other do not keep it busy") {
+    Loop loop;
+    Broker one(loop), other(loop);
+    Told told(loop);
+    one.answers = std::vector<std::string>(3, refusal("9d", text_of(other)));
+    other.answers = std::vector<std::string>(2, refusal("9d", text_of(one)));
+    REQUIRE(told.client.connect(one.endpoint(), told.who));
+    REQUIRE(until(loop, [&] { return told.is(ClientState::connected); }));
+    CHECK(one.connections == 4);  // it stayed there, and came back as to one that is busy
+    CHECK(other.connections == 2);
+}
+
+TEST_CASE("a reference to nowhere is not followed") {
+    Loop loop;
+    Broker broker(loop);
+    Told told(loop);
+    broker.answers = {refusal("9c", "x:0")};
+    REQUIRE(told.client.connect(broker.endpoint(), told.who));
+    REQUIRE(until(loop, [&] { return told.is(ClientState::connected); }));
+    CHECK(broker.connections == 2);
+}
+
+TEST_CASE("a client that was sent elsewhere may be closed, and destroyed, when it is told") {
+    Loop loop;
+    Broker old(loop), now(loop);
+    auto told = std::make_unique<Told>(loop);
+    const bool destroy = GENERATE(false, true);
+    bool done = false;
+    told->client.on_state([&](ClientState, const mqtt::Trouble& why) {
+        if (std::exchange(done, true)) return;
+        CHECK(why.reason == mqtt::Reason::server_moved);
+        destroy ? told.reset() : told->client.close();
+    });
+    old.answers = {refusal("9d", text_of(now))};
+    REQUIRE(told->client.connect(old.endpoint(), told->who));
+    REQUIRE(until(loop, [&] { return done && (!told || told->is(ClientState::closed)); }));
+}
