@@ -5,10 +5,10 @@
 #include <rejoin/handoff/plain_end.hpp>
 #include <rejoin/handoff/push.hpp>
 #include <rejoin/listener.hpp>
-#include <rejoin/mqtt_client.hpp>
 #include <rejoin/network/external_address.hpp>
 #include <rejoin/network/scripted.hpp>
 #include <rejoin/os/posix/program.hpp>
 #include <rejoin/os/pull_socket.hpp>
 #include <rejoin/pipe.hpp>
+#include <rejoin/signal.hpp>
 #include <rejoin/transport/faulty.hpp>

@@ -4285,7 +4285,7 @@ struct Parcel : Luggage {
 
 }  // namespace rejoin::inline v0_1::handoff
 
-// `monotonic_now()` and `boottime_now()`: the only place where the library reads a clock. Everything below the loop takes time as an
+// `monotonic_now()`, `boottime_now()` and `realtime_now()`: the only place where the library reads a clock. Everything below the loop takes time as an
 // argument.
 
 #if !defined(_WIN32) && !defined(__linux__)
@@ -4317,6 +4317,9 @@ inline TimePoint monotonic_now() { return detail::read_clock(detail::awake_clock
 /// that a sleep is not seen there. Any thread.
 inline TimePoint boottime_now() { return detail::read_clock(detail::boottime_clock); }
 
+/// What the time is, in milliseconds since the beginning of 1970 (UTC): it may be set, and may jump. Any thread.
+inline std::int64_t realtime_now() { return detail::read_clock(CLOCK_REALTIME).nanoseconds() / 1'000'000; }
+
 }  // namespace rejoin::inline v0_1
 #endif
 
@@ -4339,6 +4342,9 @@ inline TimePoint monotonic_now() { return detail::read_clock(CLOCK_MONOTONIC); }
 /// Now, on a clock that goes on while the host is suspended (CLOCK_BOOTTIME, clock_gettime(2)): to be compared with itself only. How much
 /// it runs ahead of `monotonic_now()` is how long the host has slept since it was booted. Any thread.
 inline TimePoint boottime_now() { return detail::read_clock(CLOCK_BOOTTIME); }
+
+/// What the time is, in milliseconds since the beginning of 1970 (UTC): it may be set, and may jump. Any thread.
+inline std::int64_t realtime_now() { return detail::read_clock(CLOCK_REALTIME).nanoseconds() / 1'000'000; }
 
 }  // namespace rejoin::inline v0_1
 #endif
@@ -4379,6 +4385,14 @@ inline TimePoint boottime_now() {
     static const detail::InterruptTime clock =
         detail::interrupt_time("QueryInterruptTimePrecise", [](ULONGLONG* to) WINAPI { *to = ::GetTickCount64() * 10'000; });
     return detail::read_clock(clock);
+}
+
+/// What the time is, in milliseconds since the beginning of 1970 (UTC): it may be set, and may jump. Any thread.
+inline std::int64_t realtime_now() {
+    FILETIME time{};  // in 100 ns since 1601
+    ::GetSystemTimeAsFileTime(&time);
+    const auto units = static_cast<std::int64_t>(std::uint64_t{time.dwHighDateTime} << 32 | time.dwLowDateTime);
+    return (units - 116'444'736'000'000'000) / 10'000;
 }
 
 }  // namespace rejoin::inline v0_1
@@ -14293,6 +14307,1088 @@ private:
 
 }  // namespace rejoin::inline v0_1
 
+// STUN messages (RFC 8489): the Binding method, to bytes and from bytes. Pure; nothing is allocated, and what is decoded looks into the
+// datagram that it came in.
+namespace rejoin::inline v0_1::stun {
+
+/// The port that STUN has over UDP (RFC 8489 §18.6).
+inline constexpr std::uint16_t default_port = 3478;
+
+inline constexpr std::size_t header_size = 20;
+inline constexpr std::uint32_t magic_cookie = 0x2112a442;        // RFC 8489 §5
+inline constexpr std::uint32_t fingerprint_xor = 0x5354554e;     // §14.7
+inline constexpr std::size_t attribute_header_size = 4;          // §14
+inline constexpr std::uint16_t comprehension_optional = 0x8000;  // an attribute of this number or more may be left alone
+
+/// Attribute types (RFC 8489 §18.3).
+enum class Attribute : std::uint16_t {
+    mapped_address = 0x0001,
+    source_address = 0x0004,  // this and the next two are of RFC 3489: some servers still add them, unasked
+    changed_address = 0x0005,
+    username = 0x0006,
+    message_integrity = 0x0008,
+    error_code = 0x0009,
+    unknown_attributes = 0x000a,
+    reflected_from = 0x000b,
+    realm = 0x0014,
+    nonce = 0x0015,
+    message_integrity_sha256 = 0x001c,
+    password_algorithm = 0x001d,
+    userhash = 0x001e,
+    xor_mapped_address = 0x0020,
+    software = 0x8022,
+    alternate_server = 0x8023,
+    fingerprint = 0x8028,
+};
+
+/// What a message is: method and class of RFC 8489 §5, for the one method there is here.
+enum class MessageType : std::uint16_t { request = 0x0001, indication = 0x0011, success = 0x0101, error = 0x0111 };
+
+/// Names one transaction. Chosen at random for each, from entropy: whoever cannot see the request cannot guess it (RFC 8489 §5).
+struct TransactionId {
+    std::byte bytes[12] = {};
+    friend bool operator==(const TransactionId&, const TransactionId&) = default;
+};
+
+/// A decoded message. Its views hold as long as the datagram.
+struct Message {
+    MessageType type = MessageType::request;
+    TransactionId id;
+    Endpoint mapped;  ///< where the sender of the request seemed to be: XOR-MAPPED-ADDRESS, else MAPPED-ADDRESS; every success has it
+    Endpoint alternate_server;     ///< ALTERNATE-SERVER; not `valid` when there is none
+    std::uint16_t error_code = 0;  ///< 300 to 699, in an error
+    TextView reason;               ///< ERROR-CODE's phrase, as the peer wrote it
+    TextView software;             ///< SOFTWARE, as the peer wrote it
+    Bytes unknown_attributes;      ///< UNKNOWN-ATTRIBUTES: two bytes each, in network order
+    bool authenticated = false;    ///< MESSAGE-INTEGRITY-SHA256 was there, and made with the key
+    bool fingerprint = false;      ///< FINGERPRINT was there, and right
+};
+
+namespace detail {
+
+// CRC-32 of ITU V.42, bit by bit: messages are short and rare, and a table would cost every program 1 KiB.
+inline std::uint32_t crc32(Bytes bytes) {
+    std::uint32_t crc = ~std::uint32_t{0};
+    for (std::byte b : bytes) {
+        crc ^= std::to_integer<std::uint32_t>(b);
+        for (int bit = 0; bit < 8; ++bit) crc = crc >> 1 ^ (crc & 1 ? 0xedb88320 : 0);
+    }
+    return ~crc;
+}
+
+// RFC 8489 §14.6: over what stands before the attribute, with a length in the header that ends behind it.
+inline Digest integrity(Bytes before, Bytes key) {
+    std::byte length[2];
+    store_big(length, static_cast<std::uint16_t>(before.size() - header_size + attribute_header_size + sizeof(Digest)));
+    const Bytes pieces[] = {before.first(2), length, before.subspan(4)};
+    return hmac_sha256(key, pieces);
+}
+inline std::uint32_t fingerprint(Bytes before) { return crc32(before) ^ fingerprint_xor; }
+
+// §14.1 and §14.2. False when it is no address, or one that nobody can have.
+inline bool read_address(Bytes value, Bytes mask, Endpoint& to) {
+    if (value.size() < 4) return false;
+    IpAddress ip;
+    ip.family = value[1] == std::byte{1} ? Family::v4 : value[1] == std::byte{2} ? Family::v6 : Family::none;
+    if (ip.family == Family::none || value.size() != 4 + ip.size()) return false;
+    auto port = load_big<std::uint16_t>(&value[2]);
+    for (std::size_t i = 0; i < ip.size(); ++i) ip.bytes[i] = std::to_integer<std::uint8_t>(value[4 + i]);
+    if (!mask.empty()) {
+        port = static_cast<std::uint16_t>(port ^ load_big<std::uint16_t>(&mask[0]));
+        for (std::size_t i = 0; i < ip.size(); ++i) ip.bytes[i] ^= std::to_integer<std::uint8_t>(mask[i]);
+    }
+    if (ip.is_unspecified() || port == 0) return false;
+    to = Endpoint(ip, port);
+    return true;
+}
+
+inline TextView text(Bytes value) { return {reinterpret_cast<const char*>(value.data()), value.size()}; }
+
+}  // namespace detail
+
+/// One datagram as a message. With a `key`, MESSAGE-INTEGRITY-SHA256 is demanded and checked; without one it is passed over, and so is
+/// the older MESSAGE-INTEGRITY (SHA-1) always. FINGERPRINT is checked where it is there. Of an attribute that stands there twice the
+/// first counts (RFC 8489 §14), and what stands behind an integrity attribute counts for nothing, FINGERPRINT apart (§14.5, §14.6).
+///
+/// `malformed`: no STUN message, another method than Binding, a length that does not fit, an address or error code that cannot be, a
+/// FINGERPRINT that is wrong or not the last, a success without an address, or an error without a code. `proof_invalid`: a key was
+/// given, and the message was not made with it. `unsupported`: it has an attribute that has to be understood (§14) and is not.
+inline Result<Message> decode(Bytes datagram, Bytes key = {}) {
+    if (datagram.size() < header_size || datagram.size() % 4 != 0) return Errc::malformed;
+    Message message;
+    message.type = static_cast<MessageType>(load_big<std::uint16_t>(&datagram[0]));
+    if (message.type != MessageType::request && message.type != MessageType::indication && message.type != MessageType::success &&
+        message.type != MessageType::error)
+        return Errc::malformed;
+    if (load_big<std::uint16_t>(&datagram[2]) != datagram.size() - header_size) return Errc::malformed;
+    if (load_big<std::uint32_t>(&datagram[4]) != magic_cookie) return Errc::malformed;
+    copy(message.id.bytes, datagram.subspan(8, sizeof message.id.bytes));
+
+    const Bytes mask = datagram.subspan(4, 16);  // the cookie and the transaction id
+    Endpoint plain_mapped;
+    bool unsupported = false, behind = false, behind_sha1 = false;
+    for (Bytes rest = datagram.subspan(header_size); !rest.empty();) {
+        const Bytes before = datagram.first(datagram.size() - rest.size());
+        const auto type = static_cast<Attribute>(load_big<std::uint16_t>(&rest[0]));
+        const std::size_t size = load_big<std::uint16_t>(&rest[2]), padded = (size + 3) / 4 * 4;
+        if (padded > rest.size() - attribute_header_size) return Errc::malformed;
+        const Bytes value = rest.subspan(attribute_header_size, size);
+        rest = rest.subspan(attribute_header_size + padded);
+
+        if (type == Attribute::fingerprint) {
+            if (size != 4 || !rest.empty() || load_big<std::uint32_t>(&value[0]) != detail::fingerprint(before)) return Errc::malformed;
+            message.fingerprint = true;
+            continue;
+        }
+        if (behind || (behind_sha1 && type != Attribute::message_integrity_sha256)) continue;
+        bool right = true;
+        switch (type) {
+            case Attribute::xor_mapped_address:
+                if (!message.mapped.valid()) right = detail::read_address(value, mask, message.mapped);
+                break;
+            case Attribute::mapped_address:
+                if (!plain_mapped.valid()) right = detail::read_address(value, {}, plain_mapped);
+                break;
+            case Attribute::alternate_server:
+                if (!message.alternate_server.valid()) right = detail::read_address(value, {}, message.alternate_server);
+                break;
+            case Attribute::error_code:
+                if (message.error_code != 0) break;
+                right = size >= 4 && value[3] < std::byte{100};
+                if (!right) break;
+                message.error_code = static_cast<std::uint16_t>(std::to_integer<unsigned>(value[2] & std::byte{7}) * 100 +
+                                                                std::to_integer<unsigned>(value[3]));
+                message.reason = detail::text(value.subspan(4));
+                right = message.error_code >= 300 && message.error_code < 700;
+                break;
+            case Attribute::unknown_attributes:
+                if (message.unknown_attributes.data() == nullptr) message.unknown_attributes = value;
+                right = message.unknown_attributes.size() % 2 == 0;
+                break;
+            case Attribute::software:
+                if (message.software.data() == nullptr) message.software = detail::text(value);
+                break;
+            case Attribute::message_integrity:
+                behind_sha1 = true;
+                break;
+            case Attribute::message_integrity_sha256: {
+                behind = true;
+                Digest proof;  // whole: truncation is for usages that say so (§14.6), and this one does not
+                right = size == sizeof proof.bytes;
+                if (!right || key.empty()) break;
+                copy(proof.bytes, value);
+                message.authenticated = equal_in_constant_time(proof, detail::integrity(before, key));
+                break;
+            }
+            case Attribute::source_address:
+            case Attribute::changed_address:
+            case Attribute::reflected_from:
+            case Attribute::username:
+            case Attribute::realm:
+            case Attribute::nonce:
+            case Attribute::password_algorithm:
+            case Attribute::userhash:
+                break;
+            default:
+                unsupported = unsupported || static_cast<std::uint16_t>(type) < comprehension_optional;
+        }
+        if (!right) return Errc::malformed;
+    }
+    if (!key.empty() && !message.authenticated) return Errc::proof_invalid;
+    if (unsupported) return Errc::unsupported;
+    if (!message.mapped.valid()) message.mapped = plain_mapped;
+    if (message.type == MessageType::success && !message.mapped.valid()) return Errc::malformed;
+    if (message.type == MessageType::error && message.error_code == 0) return Errc::malformed;
+    return message;
+}
+
+/// What a Binding request says beside its transaction id.
+struct RequestOptions {
+    TextView software = {};   ///< SOFTWARE: who asks; none when empty
+    TextView username = {};   ///< USERNAME, which a server wants to see with a key (RFC 8489 §9.1.2); none when empty
+    Bytes key = {};           ///< makes MESSAGE-INTEGRITY-SHA256; none when empty
+    bool fingerprint = true;  ///< FINGERPRINT, which tells STUN from what else may come to the port (§7)
+};
+
+/// An encoded request, in the object itself. 512 bytes go through any network unfragmented (RFC 8489 §6.1 would allow 548).
+class Request {
+public:
+    operator Bytes() const { return {bytes_, size_}; }
+
+private:
+    friend Result<Request> encode_request(const TransactionId&, const RequestOptions&);
+    // Adds an attribute of that many bytes with its padding, and returns where they go; null when it does not fit.
+    std::byte* add(Attribute type, std::size_t size) {
+        const std::size_t padded = (size + 3) / 4 * 4;
+        if (size > sizeof bytes_ || attribute_header_size + padded > sizeof bytes_ - size_) return nullptr;
+        std::byte* at = bytes_ + size_;
+        store_big(at, static_cast<std::uint16_t>(type));
+        store_big(at + 2, static_cast<std::uint16_t>(size));
+        size_ += attribute_header_size + padded;
+        store_big(bytes_ + 2, static_cast<std::uint16_t>(size_ - header_size));
+        return at + attribute_header_size;
+    }
+    std::size_t size_ = header_size;
+    std::byte bytes_[512] = {};
+};
+
+/// A Binding request (RFC 8489 §6.1). `too_large`: it would not fit into 512 bytes.
+inline Result<Request> encode_request(const TransactionId& id, const RequestOptions& options = {}) {
+    Request request;
+    store_big(request.bytes_, static_cast<std::uint16_t>(MessageType::request));
+    store_big(request.bytes_ + 4, magic_cookie);
+    copy(request.bytes_ + 8, id.bytes);
+    for (const auto& [type, text] : {std::pair(Attribute::software, options.software), std::pair(Attribute::username, options.username)}) {
+        if (text.size() == 0) continue;
+        std::byte* to = request.add(type, text.size());
+        if (to == nullptr) return Errc::too_large;
+        copy(to, text.bytes());
+    }
+    if (!options.key.empty()) {
+        const Digest proof = detail::integrity(request, options.key);
+        std::byte* to = request.add(Attribute::message_integrity_sha256, sizeof proof.bytes);
+        if (to == nullptr) return Errc::too_large;
+        copy(to, proof);
+    }
+    if (options.fingerprint) {
+        const Bytes before = request;
+        std::byte* to = request.add(Attribute::fingerprint, 4);  // which is counted by the length that it covers
+        if (to == nullptr) return Errc::too_large;
+        store_big(to, detail::fingerprint(before));
+    }
+    return request;
+}
+
+}  // namespace rejoin::inline v0_1::stun
+
+namespace rejoin::inline v0_1::stun {
+
+/// One Binding transaction over UDP, from its first request to its answer or its failure (RFC 8489 §6.2.1, §6.3). Pure: the owner has
+/// the socket and the clock, calls `advance` whenever `due` has come, and sends a request when that says so. After `start` it does so
+/// up to seven times, each time after twice the pause of before, and gives up 79 RTOs after the first (39.5 s).
+///
+///     idle ──start──▶ running ──receive──▶ answered      the server said what address it sees
+///                             ──receive──▶ failed        the server refused, or cannot be understood
+///                             ──advance──▶ failed        no answer in time
+///     any  ──start──▶ running
+///
+/// An answer counts while the transaction runs, from where the request went to, with the transaction's id, and well-formed. Everything
+/// else changes nothing.
+class Transaction {
+public:
+    enum class State : std::uint8_t { idle, running, answered, failed };
+
+    /// How long the first answer is waited for (RFC 8489 §6.2.1: at least 500 ms, as long as nothing is known of the path).
+    static constexpr Duration default_rto = Duration::milliseconds(500);
+    static constexpr int requests_max = 7;  ///< Rc of §6.2.1
+    static constexpr int last_wait = 16;    ///< Rm: the wait after the last request, in RTOs
+
+    /// Begins anew: the first request is due at `now`. `id` is random and was never used before; `server` is an address, not a name.
+    void start(const TransactionId& id, const Endpoint& server, TimePoint now, Duration rto = default_rto) {
+        *this = {};
+        state_ = State::running;
+        id_ = id;
+        server_ = server;
+        rto_ = rto;
+        due_ = now;
+    }
+
+    State state() const { return state_; }
+    const TransactionId& id() const { return id_; }
+    const Endpoint& server() const { return server_; }
+    /// When `advance` has something to do: never, unless it runs.
+    TimePoint due() const { return state_ == State::running ? due_ : TimePoint::never(); }
+
+    /// Returns whether to send the request now (again): `encode_request` with `id`, and the same options each time. The transaction may
+    /// have failed instead.
+    bool advance(TimePoint now) {
+        if (now < due()) return false;
+        if (sent_ == requests_max) {
+            fail(Errc::timed_out);
+            return false;
+        }
+        due_ = now + rto_ * (sent_ == requests_max - 1 ? last_wait : 1 << sent_);
+        ++sent_;
+        return true;
+    }
+
+    /// Takes a datagram that came to the socket; returns whether it ended the transaction. With a `key` only an answer that was made
+    /// with it does (RFC 8489 §9.1.4).
+    bool receive(const Endpoint& from, Bytes datagram, Bytes key = {}) {
+        if (state_ != State::running || !(from == server_) || datagram.size() < header_size) return false;
+        if (std::memcmp(&datagram[8], id_.bytes, sizeof id_.bytes) != 0) return false;
+        const Result<Message> message = decode(datagram, key);
+        if (!message) {
+            if (message.error() != Errc::unsupported) return false;  // forged or damaged: the right one may still come
+            fail(Errc::unsupported);                                 // §6.3.3, §6.3.4
+            return true;
+        }
+        if (message->type == MessageType::success) {
+            state_ = State::answered;
+            mapped_ = message->mapped;
+            return true;
+        }
+        if (message->type != MessageType::error) return false;
+        error_code_ = message->error_code;
+        alternate_ = message->alternate_server;
+        fail(Errc::unsupported);
+        return true;
+    }
+
+    /// Gives up for a reason of the owner's: the request cannot be sent.
+    void fail(Error why) {
+        state_ = State::failed;
+        error_ = why;
+    }
+
+    /// The address and port that the server sees, once it has answered.
+    const Endpoint& mapped() const { return mapped_; }
+    /// Why it failed: `timed_out`; `unsupported`: the server refused, and `error_code` says with what, or (0) its answer has an attribute
+    /// that has to be understood and is not; or what the owner gave.
+    Error error() const { return error_; }
+    /// The code of a refusal, 300 to 699 (RFC 8489 §14.8), else 0.
+    std::uint16_t error_code() const { return error_code_; }
+    /// Whom to ask instead, when the code is 300 (RFC 8489 §10). Nobody here follows it.
+    const Endpoint& alternate_server() const { return alternate_; }
+
+private:
+    State state_ = State::idle;
+    std::uint8_t sent_ = 0;
+    std::uint16_t error_code_ = 0;
+    TransactionId id_;
+    TimePoint due_;
+    Duration rto_;
+    Error error_;
+    Endpoint server_, mapped_, alternate_;
+};
+
+}  // namespace rejoin::inline v0_1::stun
+
+namespace rejoin::inline v0_1 {
+
+/// How a NAT on the way treats one local port, as far as the answers of several servers show (RFC 5780 §4.3).
+enum class NatMapping : std::uint8_t {
+    unknown,  ///< fewer than two servers have answered
+    same,     ///< every server sees the same address and port: endpoint-independent, or no NAT at all
+    differs,  ///< servers see different ones: address- or port-dependent ("symmetric"); peers cannot be told where to send to
+};
+
+/// Where the packets of one local address seem to come from.
+struct External {
+    IpAddress address;       ///< of family `none` while nothing is known
+    std::uint16_t port = 0;  ///< the port of the last look-up's mapping; each look-up has another
+    Endpoint server;         ///< the first server that said so
+    NatMapping mapping = NatMapping::unknown;
+    /// Why the last look-up brought nothing, if so: what was known before stays known. `invalid_state`: none is through yet;
+    /// `address_lost`: no usable local address or no route; `unsupported`: no server of the family, or it refused; `timed_out`: none
+    /// answered; or the system's or the resolver's error.
+    Error error = Errc::invalid_state;
+};
+
+namespace detail {
+
+/// What the servers say together: the address that most of them see; of as many, the one that was `known`, else the one of the server
+/// listed first. Pure.
+struct ExternalVote {
+    const stun::Transaction* winner = nullptr;  ///< the first in the list that says so; null when nobody answered
+    int answers = 0;
+    bool disagree = false;  ///< about the address or the port
+};
+inline ExternalVote count_votes(std::span<const stun::Transaction> asked, const IpAddress& known) {
+    ExternalVote vote;
+    int most = 0;
+    for (const stun::Transaction& t : asked) {
+        if (t.state() != stun::Transaction::State::answered) continue;
+        ++vote.answers;
+        int same = 0;
+        for (const stun::Transaction& other : asked) {
+            if (other.state() != stun::Transaction::State::answered) continue;
+            if (other.mapped().ip() == t.mapped().ip()) ++same;
+            if (!(other.mapped() == t.mapped())) vote.disagree = true;
+        }
+        if (same > most || (same == most && t.mapped().ip() == known && !(vote.winner->mapped().ip() == known))) {
+            most = same;
+            vote.winner = &t;
+        }
+    }
+    return vote;
+}
+
+}  // namespace detail
+
+/// An event source that adds the external address to any other: it passes on every change of `E`, and asks STUN servers where the host's
+/// packets seem to come from, in rounds: when the servers are set, after every change that is major or may help, after waking, and at
+/// an interval. `external_address_changed` is told when a family's external address is known for the first time (`old_address` is of
+/// family `none`) and whenever it or that of another local address is another than before; never for a round that found the same or
+/// nothing. Belongs to the loop's thread; `SystemEvents`, `Scripted` and `NoEvents` will do, as any other event source will.
+///
+///     using Events = ExternalAddress<SystemEvents>;
+///     Events::of(loop).set_servers(servers);
+///     Pipe<Events, Resumable<Tcp>, Persistent> pipe{loop};
+///
+/// A round asks all servers from one socket for each local address: the source of the route to the internet of each family, and every
+/// other usable address that is neither loopback nor link-local, of an interface that runs, as long as its family has a route. Where
+/// the network is not `known`, the system chooses. What counts is said by most of the servers that answer, at the latest half an RTO
+/// after the first. Datagrams from elsewhere, or without the random id of a request under way, change nothing.
+template <class E>
+class ExternalAddress {
+public:
+    static constexpr std::size_t servers_max = 8;
+    static constexpr std::size_t local_addresses_max = 8;  ///< further ones are not asked for
+
+    struct Options {
+        /// From the start of one round to the next, when nothing changes here. What changes behind a router alone (a provider's new
+        /// address, once a day or rarer) is noticed within it; a host on battery wakes for it 12 times an hour. A server that has not
+        /// answered when the next round starts has timed out. `Duration::unlimited()`: only after changes.
+        Duration interval = Duration::seconds(300);
+        /// From a change to the round that it causes: changes come in showers, and routes a moment after addresses. Such rounds begin
+        /// five times as far apart, or further.
+        Duration after_change = Duration::milliseconds(100);
+        /// A request that is not answered is repeated after this, then after twice as long and so on: `stun::Transaction`.
+        Duration rto = stun::Transaction::default_rto;
+    };
+
+    /// Use `of`, so that a loop has one.
+    explicit ExternalAddress(Loop& loop)
+        : loop_(loop),
+          events_(E::of(loop)),
+          observer_(Delegate<void(const NetworkChange&)>::to<&ExternalAddress::changed>(this)),
+          timer_(loop, Delegate<void()>::to<&ExternalAddress::due>(this)) {
+        events_.observe(observer_);
+    }
+    ExternalAddress(const ExternalAddress&) = delete;
+    ~ExternalAddress() {
+        for (Local* local : locals_) delete local;
+    }
+    /// The one of this loop, made when first asked for. Lives as long as the loop.
+    static ExternalAddress& of(Loop& loop) { return loop.service<ExternalAddress>(); }
+
+    const NetworkState& state() const { return events_.state(); }
+    /// Tells `observer` of every change from now on, until it is unlinked or destroyed.
+    void observe(NetworkObserver& observer) { observers_.add(observer); }
+    /// Why `E` cannot watch, if so. (Why no external address is known: `external`.)
+    Error error() const { return events_.error(); }
+
+    /// Asks these servers from now on, beginning in the next turn; none ends it. They are copied; names are resolved in every round. What
+    /// is known stays. Several operators' servers are better than several of one: the majority is believed, and a mapping
+    /// that depends on the address shows only between addresses. `too_large`: more than `servers_max`; `invalid_argument`: one is not
+    /// valid or has port 0, or the `rto` is not positive or longer than the `interval`.
+    Result<void> set_servers(std::span<const Endpoint> servers, const Options& options = {}) {
+        if (servers.size() > servers_max) return Errc::too_large;
+        for (const Endpoint& server : servers)
+            if (!server.valid() || server.port() == 0) return Errc::invalid_argument;
+        if (options.rto <= Duration() || options.interval < options.rto || options.after_change < Duration()) return Errc::invalid_argument;
+        for (Server& server : servers_) server.forget();
+        for (std::size_t i = 0; i < servers.size(); ++i) servers_[i].endpoint = servers[i];
+        options_ = options;
+        server_count_ = servers.size();
+        round_at_ = server_count_ != 0 ? loop_.now() : TimePoint::never();
+        for (Local* local : locals_) {
+            local->close();
+            local->through = true;
+        }
+        arm();
+        return {};
+    }
+
+    /// The external address of a family: that of the local address by which its route leads to the internet. Holds until the loop goes on.
+    const External& external(Family family) const {
+        const Local* local = leading(family);
+        return local != nullptr ? local->external : family == Family::v6 ? nowhere_[1] : nowhere_[0];
+    }
+    /// The external address of a local one, or null when that is none that is asked for. Holds until the loop goes on.
+    const External* external(const IpAddress& local_address) const {
+        for (const Local* local : locals_)
+            if (same_address(local->ip, unmapped(local_address))) return &local->external;
+        return nullptr;
+    }
+
+private:
+    using Transaction = stun::Transaction;
+
+    // A server, and what its name was last resolved to.
+    struct Server {
+        ExternalAddress* owner = nullptr;
+        Endpoint endpoint;
+        IpAddress resolved[2];
+        Error error;
+        Resolver::Query query{Delegate<void(Resolver::Answer&&)>::template to<&Server::answered>(this)};
+
+        const IpAddress& address(Family family) const {
+            if (endpoint.name() != nullptr) return resolved[family == Family::v6];
+            static constexpr IpAddress none;
+            return endpoint.ip().family == family ? endpoint.ip() : none;
+        }
+        void forget() {
+            query.cancel();
+            endpoint = {};
+            resolved[0] = resolved[1] = {};
+            error = {};
+        }
+        void answered(Resolver::Answer&& answer) {
+            error = answer.error();
+            if (answer)
+                for (Family family : {Family::v4, Family::v6}) {
+                    IpAddress& to = resolved[family == Family::v6];
+                    to = {};
+                    for (const IpAddress& ip : *answer)
+                        if (ip.family == family && to.family == Family::none) to = ip;
+                }
+            owner->go_on();
+        }
+    };
+
+    // A local address, and the look-up from it. The socket is open while that is under way.
+    struct Local {
+        Local(ExternalAddress& o, const IpAddress& i, std::uint32_t index)
+            : owner(o), ip(i), interface_index(index), watch(o.loop_, Delegate<void(Ready)>::template to<&Local::readable>(this)) {}
+
+        void close() {
+            watch.stop();
+            socket.close();
+            for (Transaction& transaction : transactions) transaction = {};
+        }
+        void readable(Ready) {
+            std::byte buffer[1500];  // no answer to a request of 28 bytes is longer
+            Endpoint from;
+            for (int n = 0; n < 16 && socket; ++n) {  // however many come, others get their turn
+                const auto size = socket.receive_from(buffer, from);
+                if (!size && size.error() == Errc::would_block) break;
+                if (!size) continue;
+                for (Transaction& transaction : transactions)
+                    if (transaction.receive(from, {buffer, *size}) && transaction.state() == Transaction::State::answered &&
+                        transaction.mapped().ip().family != ip.family)
+                        transaction.fail(Errc::unsupported);  // a translator's IPv4 address is not this family's
+            }
+            owner.go_on();
+        }
+
+        ExternalAddress& owner;
+        const IpAddress ip;
+        std::uint32_t interface_index;
+        bool wanted = true;
+        bool through = false;  // the round is, for this one
+        External external;
+        Error send_error;  // the system did not take the last request
+        TimePoint decide_at = TimePoint::never();
+        Socket socket;
+        Loop::Watch watch;  // after the socket: it stops before that is closed
+        Transaction transactions[servers_max];
+    };
+
+    void changed(const NetworkChange& change) {
+        if (server_count_ != 0 && change.early && !change.noise && (change.major || change.may_help())) {
+            TimePoint at = loop_.now() + options_.after_change;
+            if (at < last_round_ + options_.after_change * 5) at = last_round_ + options_.after_change * 5;
+            if (at < round_at_) round_at_ = at;
+            arm();
+        }
+        observers_.publish(change);
+    }
+
+    void due() {
+        if (loop_.now() >= round_at_) begin_round();
+        go_on();
+    }
+
+    void begin_round() {
+        const TimePoint now = loop_.now();
+        for (Local* local : locals_)  // the interval is shorter than some server's silence
+            if (!local->through && now >= last_round_ + options_.interval)
+                finish(*local, local->decide_at == TimePoint::never() ? Errc::timed_out : Errc::ok);
+        last_round_ = now;
+        round_at_ = now + options_.interval;
+        choose_locals();
+        for (Local* local : locals_) open(*local);
+        for (std::size_t i = 0; i < server_count_; ++i) {
+            servers_[i].owner = this;
+            if (servers_[i].endpoint.name() == nullptr) continue;
+            if (auto started = servers_[i].query.start(Resolver::of(loop_), servers_[i].endpoint.name()); !started)
+                servers_[i].error = started.error();
+        }
+    }
+
+    // Brings `locals_` up to date: those that lead to the internet first, then as the state lists them.
+    void choose_locals() {
+        for (Local* local : locals_) local->wanted = false;
+        const NetworkState& now = state();
+        for (Family family : {Family::v4, Family::v6}) {
+            IpAddress any;
+            any.family = family;
+            const Route& route = now.route_for(family);
+            nowhere_[family == Family::v6].error = Errc::address_lost;
+            if (!now.known)
+                want(any, 0);
+            else if (route.present && !route.source.is_unspecified() && !route.source.is_link_local())
+                want(route.source, route.interface_index);
+        }
+        for (const InterfaceAddress& a : now.addresses) {
+            const Interface* by = now.find_interface(a.interface_index);
+            if (now.known && a.usable() && !a.ip.is_loopback() && !a.ip.is_link_local() && by != nullptr && by->running() && !by->noise &&
+                now.route_for(a.ip.family).present)
+                want(a.ip, a.interface_index);
+        }
+        for (std::size_t i = locals_.size(); i-- > 0;) {
+            if (locals_[i]->wanted) continue;
+            delete locals_[i];
+            locals_.erase(i);
+        }
+    }
+    void want(const IpAddress& ip, std::uint32_t interface_index) {
+        std::size_t wanted = 0;
+        for (Local* local : locals_) {
+            if (local->ip == ip && !std::exchange(local->wanted, true)) local->interface_index = interface_index;
+            if (local->ip == ip) return;
+            if (local->wanted) ++wanted;
+        }
+        if (wanted >= local_addresses_max) return;
+        auto* local = new (std::nothrow) Local(*this, ip, interface_index);
+        if (local != nullptr && !locals_.push(local)) delete local;
+    }
+
+    // A new socket for each round: a port that answers of before do not find, nor those who have seen it.
+    void open(Local& local) {
+        local.close();
+        local.through = false;
+        local.decide_at = TimePoint::never();
+        local.send_error = {};
+        auto socket = Socket::udp(local.ip.family);
+        if (socket) {
+            local.socket = std::move(*socket);
+            Result<void> ready = local.socket.bind(local.ip, 0);
+            if (ready) ready = local.watch.start(local.socket.fd(), Ready::readable);
+            if (ready) return;
+            socket = ready.error();
+        }
+        finish(local, socket.error());
+    }
+
+    // Asks whom there is to ask, hears what there is to be heard, and says when it has to be called again.
+    void go_on() {
+        for (Local* local : locals_) {
+            if (local->through) continue;
+            bool waiting = false;
+            for (std::size_t i = 0; i < server_count_; ++i) {
+                ask(*local, local->transactions[i], servers_[i]);
+                waiting = waiting || local->transactions[i].state() == Transaction::State::running || servers_[i].query.busy();
+            }
+            judge(*local, waiting);
+        }
+        arm();
+    }
+
+    void ask(Local& local, Transaction& transaction, const Server& server) {
+        const IpAddress& to = server.address(local.ip.family);
+        if (transaction.state() == Transaction::State::idle && to.family != Family::none) {
+            stun::TransactionId id;
+            if (auto random = entropy(id.bytes))
+                transaction.start(id, {to, server.endpoint.port()}, loop_.now(), options_.rto);
+            else
+                transaction.fail(random.error());
+        }
+        if (!transaction.advance(loop_.now())) return;
+        const auto request = stun::encode_request(transaction.id());  // 28 bytes, which always fit
+        const auto sent = local.socket.send_to(*request, transaction.server().ip(), transaction.server().port());
+        // A route may be missing for a moment: the request is repeated in any case.
+        local.send_error = sent.error() == Errc::would_block ? Error() : sent.error();
+    }
+
+    void judge(Local& local, bool waiting) {
+        const detail::ExternalVote vote = detail::count_votes({local.transactions, server_count_}, local.external.address);
+        if (vote.answers != 0 && local.decide_at == TimePoint::never()) local.decide_at = loop_.now() + options_.rto / 2;
+        if (waiting && loop_.now() < local.decide_at) return;
+        IpAddress before = local.external.address;
+        if (vote.winner != nullptr) {
+            const IpAddress& now = vote.winner->mapped().ip();
+            if (vote.answers > 1)
+                local.external.mapping = vote.disagree ? NatMapping::differs : NatMapping::same;
+            else if (!(now == before))
+                local.external.mapping = NatMapping::unknown;
+            local.external.address = now;
+            local.external.port = vote.winner->mapped().port();
+            local.external.server = vote.winner->server();
+            local.external.error = {};
+        }
+        if (!waiting) finish(local, vote.winner != nullptr ? Error() : failure(local));
+        if (vote.winner == nullptr) return;
+
+        const bool moved = before.family != Family::none && !(before == local.external.address);
+        IpAddress& told = told_[local.ip.family == Family::v6];
+        if (&local == leading(local.ip.family)) {
+            before = std::exchange(told, local.external.address);
+            if (before == told) return;
+        } else if (!moved) {
+            return;
+        }
+        NetworkChange change;
+        change.kind = NetworkChange::Kind::external_address_changed;
+        change.early = change.settled = true;
+        change.major = moved;
+        change.family = local.ip.family;
+        change.interface_index = local.interface_index;
+        if (const Interface* by = state().find_interface(local.interface_index)) change.interface_name = by->name;
+        if (moved) change.local_address = local.ip;
+        change.old_address = before;
+        change.address = local.external.address;
+        change.server = local.external.server.ip();
+        change.server_port = local.external.server.port();
+        change.servers_disagree = vote.disagree;
+        change.before = change.after = &state();
+        observers_.publish(change);
+    }
+    Error failure(const Local& local) const {
+        Error error = local.send_error;
+        for (std::size_t i = 0; i < server_count_ && !error; ++i) error = local.transactions[i].error();
+        for (std::size_t i = 0; i < server_count_ && !error; ++i) error = servers_[i].error;
+        return error ? error : Errc::unsupported;
+    }
+    void finish(Local& local, Error error) {
+        local.external.error = error;
+        local.through = true;
+        local.close();
+    }
+
+    // The local address by which the family's route leads. Where the system does not say: one of that interface, or the one it chooses.
+    const Local* leading(Family family) const {
+        const Route& route = state().route_for(family);
+        const Local* any = nullptr;
+        for (const Local* local : locals_) {
+            if (local->ip.family != family) continue;
+            if (local->ip == route.source) return local;
+            if (any == nullptr &&
+                (local->ip.is_unspecified() || (route.source.is_unspecified() && local->interface_index == route.interface_index)))
+                any = local;
+        }
+        return any;
+    }
+
+    // Sets the one timer to what comes first.
+    void arm() {
+        TimePoint next = round_at_;
+        const auto sooner = [&](TimePoint t) { next = t < next ? t : next; };
+        for (const Local* local : locals_) {
+            if (local->through) continue;
+            for (const Transaction& transaction : local->transactions) sooner(transaction.due());
+            if (local->decide_at > loop_.now()) sooner(local->decide_at);
+        }
+        timer_.at(next);
+    }
+
+    Loop& loop_;
+    E& events_;
+    ObserverList observers_;
+    NetworkObserver observer_;
+    Loop::Timer timer_;
+    Options options_;
+    Server servers_[servers_max];
+    std::size_t server_count_ = 0;
+    Array<Local*> locals_;
+    External nowhere_[2];  // of a family that has no local address
+    IpAddress told_[2];    // the external address that the observers know of, for each family
+    TimePoint last_round_, round_at_ = TimePoint::never();
+};
+
+}  // namespace rejoin::inline v0_1
+
+#include <utility>
+
+namespace rejoin::inline v0_1 {
+
+/// An event source whose network is what the program says it is: for tests, the users' own included. Belongs to the loop's thread.
+class Scripted {
+public:
+    explicit Scripted(Loop& loop) : feed_(loop), later_(loop, Delegate<void()>::to<&Scripted::apply>(this)) {}
+    /// The one of this loop, made when first asked for. Lives as long as the loop.
+    static Scripted& of(Loop& loop) { return loop.service<Scripted>(); }
+
+    const NetworkState& state() const { return feed_.state(); }
+    /// Tells `observer` of every change from now on, until it is unlinked or destroyed.
+    void observe(NetworkObserver& observer) { feed_.observe(observer); }
+    Error error() const { return {}; }
+
+    /// The network looks like this from now on; before this returns, the observers have been told what that changes. Called from an
+    /// observer, it takes effect when all have been told of the change under way, and the last call of several counts.
+    void set(NetworkState&& state) {
+        next_ = std::move(state);
+        next_.known = pending_ = true;
+        if (!feed_.publishing()) return apply();
+        if (!applying_) later_.schedule();
+    }
+    /// Tells of a change that is no difference between states: `woke`, `external_address_changed`.
+    void tell(const NetworkChange& change) { feed_.publish(change); }
+
+private:
+    void apply() {
+        applying_ = true;
+        while (std::exchange(pending_, false)) feed_.replace(std::move(next_));
+        applying_ = false;
+    }
+
+    ChangeFeed feed_;
+    Loop::Deferred later_;
+    NetworkState next_;
+    bool pending_ = false, applying_ = false;
+};
+
+}  // namespace rejoin::inline v0_1
+
+#if !defined(_WIN32)
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+
+extern char** environ;
+
+namespace rejoin::inline v0_1 {
+
+/// A descriptor, and what a program that inherits it calls it.
+struct NamedDescriptor {
+    int fd = -1;
+    TextView name;  ///< at most 255 characters from space to `~`, no `:`; may be empty
+    /// Whether it is made to block, as simple programs expect. False for one that other processes go on using, such as a listening socket
+    /// that several share: O_NONBLOCK belongs to all copies of a descriptor.
+    bool blocks = true;
+};
+
+/// How a program is started with sockets of this process.
+struct ProgramStart {
+    /// What to run, and its arguments; the last is null. A name without `/` is looked for as execvp(3) does.
+    const char* const* arguments = nullptr;
+    /// Becomes its standard input and output, as inetd does it; -1: none.
+    int standard_io = -1;
+    /// Become its descriptors 3, 4, … with LISTEN_FDS, LISTEN_FDNAMES and LISTEN_PID, as sd_listen_fds(3) expects them.
+    std::span<const NamedDescriptor> listen;
+    /// Becomes a Node child's channel, behind those, with NODE_CHANNEL_FD; -1: none. `Channel` speaks over the other end of its pair.
+    int channel = -1;
+};
+
+namespace detail {
+
+// The environment for a program that is started, in one block, made before fork(2): the child may allocate nothing.
+class Environment {
+public:
+    Result<void> make(const ProgramStart& start) {
+        if (!start.listen.empty()) {
+            Text<32> count("LISTEN_FDS=");
+            count.append_number(static_cast<std::int64_t>(start.listen.size()));
+            if (!add({count.data(), count.size()}) || !add("LISTEN_PID=00000000000000000000")) return Errc::out_of_memory;
+            pid_at_ = text_.size() - 21;
+            if (!put("LISTEN_FDNAMES=")) return Errc::out_of_memory;
+            for (const NamedDescriptor& named : start.listen) {
+                if (named.name.size() > 255) return Errc::invalid_argument;
+                for (char c : named.name)
+                    if (c < ' ' || c > '~' || c == ':') return Errc::invalid_argument;
+                if (!put(&named == &start.listen[0] ? TextView() : TextView(":")) || !put(named.name)) return Errc::out_of_memory;
+            }
+            if (!text_.push(0)) return Errc::out_of_memory;
+        }
+        if (start.channel >= 0) {
+            Text<40> fd("NODE_CHANNEL_FD=");
+            fd.append_number(3 + static_cast<std::int64_t>(start.listen.size()));
+            if (!add({fd.data(), fd.size()}) || !add("NODE_CHANNEL_SERIALIZATION_MODE=json")) return Errc::out_of_memory;
+        }
+        const std::size_t own = text_.size();
+        for (std::size_t at = 0; at < own; at += std::strlen(text_.data() + at) + 1)
+            if (!pointers_.push(text_.data() + at)) return Errc::out_of_memory;
+        for (char** variable = environ; *variable != nullptr; ++variable) {
+            bool ours = false;
+            for (TextView name : {"LISTEN_FDS=", "LISTEN_PID=", "LISTEN_FDNAMES=", "NODE_CHANNEL_FD=", "NODE_CHANNEL_SERIALIZATION_MODE="})
+                ours = ours || std::strncmp(*variable, name.data(), name.size()) == 0;
+            if (!ours && !pointers_.push(*variable)) return Errc::out_of_memory;
+        }
+        if (!pointers_.push(nullptr)) return Errc::out_of_memory;
+        return {};
+    }
+    // In the child, which is the first to know its number.
+    void set_process(pid_t process) {
+        if (pid_at_ == 0) return;
+        std::size_t digits = 1;
+        for (pid_t rest = process; rest >= 10; rest /= 10) ++digits;
+        text_[pid_at_ + digits] = 0;
+        for (; digits > 0; process /= 10) text_[pid_at_ + --digits] = static_cast<char>('0' + process % 10);
+    }
+    char** get() { return pointers_.data(); }
+
+private:
+    bool put(TextView text) { return text_.append(text.data(), text.size()); }
+    bool add(TextView variable) { return put(variable) && text_.push(0); }
+
+    Array<char> text_;
+    Array<char*> pointers_;
+    std::size_t pid_at_ = 0;
+};
+
+}  // namespace detail
+
+/// Starts a program that inherits sockets, which stay this process' as well: close what is not needed here. Once it runs, what became its
+/// standard input and output blocks, as such programs expect. Returns the process' number, for waitpid(2); the system's error where it
+/// could not be started, ENOENT for a program that is not there; `invalid_argument`; `out_of_memory`.
+inline Result<pid_t> start_program(const ProgramStart& start) {
+    if (start.arguments == nullptr || start.arguments[0] == nullptr || start.listen.size() > 4096) return Errc::invalid_argument;
+    detail::Environment environment;
+    if (auto made = environment.make(start); !made) return made.error();
+
+    // Copies above every place where one has to be, so that no place is another's source; closed by exec, and here in the end.
+    struct Move {
+        int from, to;  // to nowhere: -1
+        int flags;     // as they were, where it is to block; else -1
+    };
+    struct Moves {
+        ~Moves() {
+            for (const Move& move : all) ::close(move.from);
+        }
+        Error add(int fd, int to, int above, bool blocks) {
+            const int copy = ::fcntl(fd, F_DUPFD_CLOEXEC, above);
+            if (copy < 0) return Error::system(errno);
+            if (all.push({copy, to, blocks ? ::fcntl(copy, F_GETFL) : -1})) return {};
+            ::close(copy);
+            return Errc::out_of_memory;
+        }
+        Array<Move> all;
+    } moves;
+    int to = 3;
+    const int above = to + static_cast<int>(start.listen.size()) + 1;
+    Error error;
+    for (int place : {0, 1})
+        if (start.standard_io >= 0 && !error) error = moves.add(start.standard_io, place, above, true);
+    for (const NamedDescriptor& named : start.listen)
+        if (!error) error = moves.add(named.fd, to++, above, named.blocks);
+    if (start.channel >= 0 && !error) error = moves.add(start.channel, to, above, false);
+    Socket hears, reports;
+    if (!error) error = UnixSocket::pair(hears, reports).error();
+    if (!error) error = moves.add(reports.fd(), -1, above, false);
+    if (error) return error;
+    const int report = moves.all.back().from;
+
+    const pid_t child = ::fork();
+    if (child < 0) return Error::system(errno);
+    if (child == 0) {  // only what signal-safety(7) allows
+        int failure = 0;
+        for (const Move& move : moves.all)
+            if (move.to >= 0 && ::dup2(move.from, move.to) < 0) failure = errno;
+        const auto set_flags = [&](int without) {
+            for (const Move& move : moves.all)
+                if (move.flags >= 0) ::fcntl(move.from, F_SETFL, move.flags & ~without);
+        };
+        environment.set_process(::getpid());
+        environ = environment.get();
+        if (failure == 0) {
+            set_flags(O_NONBLOCK);
+            ::execvp(start.arguments[0], const_cast<char* const*>(start.arguments));
+            failure = errno;
+            set_flags(0);
+        }
+        static_cast<void>(!::write(report, &failure, sizeof failure));
+        ::_exit(127);
+    }
+    ::close(report);
+    moves.all.pop();
+    reports.close();
+    // Ends without a word once exec has closed the other end.
+    ::fcntl(hears.fd(), F_SETFL, ::fcntl(hears.fd(), F_GETFL) & ~O_NONBLOCK);
+    int failure = 0;
+    ssize_t n = 0;
+    do n = ::read(hears.fd(), &failure, sizeof failure);
+    while (n < 0 && errno == EINTR);
+    if (n != static_cast<ssize_t>(sizeof failure)) return child;
+    while (::waitpid(child, nullptr, 0) < 0 && errno == EINTR) {
+    }
+    return Error::system(failure);
+}
+
+/// A socket that this process was started with.
+struct Inherited {
+    Socket socket;
+    Text<255> name;
+};
+
+/// The sockets that this process was started with (LISTEN_FDS, sd_listen_fds(3)), in order: owned, non-blocking, close-on-exec. None when
+/// they were meant for another process. To be asked once: the environment is then cleared of them, for the programs that this one starts.
+/// `malformed` for an environment that makes no sense; `out_of_memory`.
+inline Result<Array<Inherited>> inherited_sockets() {
+    Array<Inherited> all;
+    const char* const fds = ::getenv("LISTEN_FDS");
+    const char* const pid = ::getenv("LISTEN_PID");
+    if (fds == nullptr || pid == nullptr || ::strtol(pid, nullptr, 10) != ::getpid()) return all;
+    char* end = nullptr;
+    const long count = ::strtol(fds, &end, 10);
+    if (*end != 0 || count < 0 || count > 4096) return Errc::malformed;
+    const char* name = ::getenv("LISTEN_FDNAMES");
+    if (!all.reserve(static_cast<std::size_t>(count))) return Errc::out_of_memory;
+    for (int fd = 3; fd < 3 + count; ++fd) {
+        Inherited one;
+        if (::fcntl(fd, F_GETFD) < 0) return Errc::malformed;
+        one.socket = Socket(fd);
+        if (name != nullptr) {
+            const std::size_t size = ::strcspn(name, ":");
+            one.name = TextView(name, size);
+            name = name[size] == ':' ? name + size + 1 : nullptr;
+        }
+        all.push(std::move(one));
+    }
+    for (const char* variable : {"LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"}) ::unsetenv(variable);
+    return all;
+}
+/// The connection that is this process' standard input, as inetd starts it: a copy, owned. `invalid_argument` where that is no socket.
+inline Result<Socket> standard_socket() {
+    int type = 0;
+    socklen_t size = sizeof type;
+    if (::getsockopt(0, SOL_SOCKET, SO_TYPE, &type, &size) != 0) return Errc::invalid_argument;
+    const int fd = ::fcntl(0, F_DUPFD_CLOEXEC, 3);
+    if (fd < 0) return Error::system(errno);
+    return Socket(fd);
+}
+/// The channel to the Node process, or the `start_program`, that has started this one (NODE_CHANNEL_FD): for `Channel::start`, once.
+/// `invalid_state` where there is none; `unsupported` for a channel that does not speak JSON.
+inline Result<Socket> parent_channel() {
+    const char* const fd = ::getenv("NODE_CHANNEL_FD");
+    const char* const mode = ::getenv("NODE_CHANNEL_SERIALIZATION_MODE");
+    if (fd == nullptr) return Errc::invalid_state;
+    if (mode != nullptr && !(TextView(mode) == TextView("json"))) return Errc::unsupported;
+    char* end = nullptr;
+    const long number = ::strtol(fd, &end, 10);
+    if (end == fd || *end != 0 || number < 0 || number > INT_MAX || ::fcntl(static_cast<int>(number), F_GETFD) < 0)
+        return Errc::invalid_state;
+    ::unsetenv("NODE_CHANNEL_FD");
+    ::unsetenv("NODE_CHANNEL_SERIALIZATION_MODE");
+    return Socket(static_cast<int>(number));
+}
+
+}  // namespace rejoin::inline v0_1
+#endif
+
+#if defined(__linux__)
+#include <sys/syscall.h>
+#endif
+
+namespace rejoin::inline v0_1 {
+
+#if defined(__linux__)
+/// Takes a copy of a socket out of another process, which need not help: `fd` is its number there (pidfd_getfd(2), Linux 5.6 and later).
+/// This process has to be allowed to trace that one (ptrace(2): the same user, as a rule, or CAP_SYS_PTRACE). Both have it then, and one of
+/// the two has to stop using it. The system's error: ESRCH, EBADF, EPERM, ENOSYS; `invalid_argument` for what is no socket.
+inline Result<Socket> pull_socket(std::int32_t process, int fd) {
+    const int other = static_cast<int>(::syscall(SYS_pidfd_open, process, 0));
+    if (other < 0) return Error::system(errno);
+    const int copy = static_cast<int>(::syscall(SYS_pidfd_getfd, other, fd, 0));
+    const int error = errno;
+    ::close(other);
+    if (copy < 0) return Error::system(error);
+    Socket socket = Socket::of_received(copy);
+    if (!socket.check_in()) return Errc::invalid_argument;
+    return socket;
+}
+#else
+template <bool exists = false>
+Result<Socket> pull_socket(std::int32_t, int) {
+    static_assert(exists, "this system lets no process take a descriptor out of another one (Linux does, by pidfd_getfd)");
+    return Errc::unsupported;
+}
+#endif
+
+}  // namespace rejoin::inline v0_1
+
 #include <cstdint>
 
 // MQTT's numbers, as the two standards have them: 3.1.1 (OASIS, 2014) and 5.0 (OASIS, 2019). "3 §" and "5 §" are their sections.
@@ -16670,1085 +17766,1385 @@ private:
 
 }  // namespace rejoin::inline v0_1::mqtt
 
-// STUN messages (RFC 8489): the Binding method, to bytes and from bytes. Pure; nothing is allocated, and what is decoded looks into the
-// datagram that it came in.
-namespace rejoin::inline v0_1::stun {
+// What goes from peer to peer through a broker, big-endian:
+//
+//     0  version (1)           4  stream        24  number        48  length of the sender's name
+//     1  kind                 12  time, ms      28  ..            49  the sender's name
+//     2  flags                20  valid, ms     32  base              the payload
+//     3  via                                    40  after             the seal: 32 bytes, where it is sealed
+namespace rejoin::inline v0_1::signalling {
 
-/// The port that STUN has over UDP (RFC 8489 §18.6).
-inline constexpr std::uint16_t default_port = 3478;
+/// A copy of a message, or of an acknowledgement.
+struct Envelope {
+    enum class Kind : std::uint8_t { message = 1, acknowledgement = 2 };
 
-inline constexpr std::size_t header_size = 20;
-inline constexpr std::uint32_t magic_cookie = 0x2112a442;        // RFC 8489 §5
-inline constexpr std::uint32_t fingerprint_xor = 0x5354554e;     // §14.7
-inline constexpr std::size_t attribute_header_size = 4;          // §14
-inline constexpr std::uint16_t comprehension_optional = 0x8000;  // an attribute of this number or more may be left alone
+    Kind kind = Kind::message;
+    bool ordered = false;  ///< not before message `after`
+    bool again = false;    ///< it has been sent before, and was not acknowledged
+    bool sealed = false;
+    std::uint8_t via = 0;      ///< the sender's number of the broker that this copy goes by
+    std::uint64_t stream = 0;  ///< of the messages from this sender to this receiver; in an acknowledgement: that it is about
+    std::int64_t time = 0;     ///< when this copy was sent, in milliseconds since 1970, by the sender's clock
+    std::uint32_t valid = 0;   ///< for how many milliseconds
+    std::uint64_t number = 0;  ///< of the message, from 1; in an acknowledgement: this one and all before are done
+    std::uint64_t base = 0;    ///< all before this one are done, as the sender sees it; in an acknowledgement: greater in each that follows
+    std::uint64_t after = 0;   ///< the ordered message before; in an acknowledgement: the newest that came
+    TextView from;
+    Bytes payload;
 
-/// Attribute types (RFC 8489 §18.3).
-enum class Attribute : std::uint16_t {
-    mapped_address = 0x0001,
-    source_address = 0x0004,  // this and the next two are of RFC 3489: some servers still add them, unasked
-    changed_address = 0x0005,
-    username = 0x0006,
-    message_integrity = 0x0008,
-    error_code = 0x0009,
-    unknown_attributes = 0x000a,
-    reflected_from = 0x000b,
-    realm = 0x0014,
-    nonce = 0x0015,
-    message_integrity_sha256 = 0x001c,
-    password_algorithm = 0x001d,
-    userhash = 0x001e,
-    xor_mapped_address = 0x0020,
-    software = 0x8022,
-    alternate_server = 0x8023,
-    fingerprint = 0x8028,
+    static constexpr std::size_t header_size = 49, seal_size = sizeof(Digest), name_max = 128;
+    std::size_t size() const { return header_size + from.size() + payload.size() + (sealed ? seal_size : 0); }
 };
 
-/// What a message is: method and class of RFC 8489 §5, for the one method there is here.
-enum class MessageType : std::uint16_t { request = 0x0001, indication = 0x0011, success = 0x0101, error = 0x0111 };
-
-/// Names one transaction. Chosen at random for each, from entropy: whoever cannot see the request cannot guess it (RFC 8489 §5).
-struct TransactionId {
-    std::byte bytes[12] = {};
-    friend bool operator==(const TransactionId&, const TransactionId&) = default;
-};
-
-/// A decoded message. Its views hold as long as the datagram.
-struct Message {
-    MessageType type = MessageType::request;
-    TransactionId id;
-    Endpoint mapped;  ///< where the sender of the request seemed to be: XOR-MAPPED-ADDRESS, else MAPPED-ADDRESS; every success has it
-    Endpoint alternate_server;     ///< ALTERNATE-SERVER; not `valid` when there is none
-    std::uint16_t error_code = 0;  ///< 300 to 699, in an error
-    TextView reason;               ///< ERROR-CODE's phrase, as the peer wrote it
-    TextView software;             ///< SOFTWARE, as the peer wrote it
-    Bytes unknown_attributes;      ///< UNKNOWN-ATTRIBUTES: two bytes each, in network order
-    bool authenticated = false;    ///< MESSAGE-INTEGRITY-SHA256 was there, and made with the key
-    bool fingerprint = false;      ///< FINGERPRINT was there, and right
-};
-
-namespace detail {
-
-// CRC-32 of ITU V.42, bit by bit: messages are short and rare, and a table would cost every program 1 KiB.
-inline std::uint32_t crc32(Bytes bytes) {
-    std::uint32_t crc = ~std::uint32_t{0};
-    for (std::byte b : bytes) {
-        crc ^= std::to_integer<std::uint32_t>(b);
-        for (int bit = 0; bit < 8; ++bit) crc = crc >> 1 ^ (crc & 1 ? 0xedb88320 : 0);
-    }
-    return ~crc;
-}
-
-// RFC 8489 §14.6: over what stands before the attribute, with a length in the header that ends behind it.
-inline Digest integrity(Bytes before, Bytes key) {
-    std::byte length[2];
-    store_big(length, static_cast<std::uint16_t>(before.size() - header_size + attribute_header_size + sizeof(Digest)));
-    const Bytes pieces[] = {before.first(2), length, before.subspan(4)};
+/// Bytes that are under the seal without being in the envelope.
+[[gnu::cold]] inline Digest seal_of(Bytes envelope, TextView to, const Digest& key) {
+    const std::byte size[] = {static_cast<std::byte>(to.size())};
+    const Bytes pieces[] = {TextView("rejoin signalling 1").bytes(), size, to.bytes(), envelope};
     return hmac_sha256(key, pieces);
 }
-inline std::uint32_t fingerprint(Bytes before) { return crc32(before) ^ fingerprint_xor; }
 
-// §14.1 and §14.2. False when it is no address, or one that nobody can have.
-inline bool read_address(Bytes value, Bytes mask, Endpoint& to) {
-    if (value.size() < 4) return false;
-    IpAddress ip;
-    ip.family = value[1] == std::byte{1} ? Family::v4 : value[1] == std::byte{2} ? Family::v6 : Family::none;
-    if (ip.family == Family::none || value.size() != 4 + ip.size()) return false;
-    auto port = load_big<std::uint16_t>(&value[2]);
-    for (std::size_t i = 0; i < ip.size(); ++i) ip.bytes[i] = std::to_integer<std::uint8_t>(value[4 + i]);
-    if (!mask.empty()) {
-        port = static_cast<std::uint16_t>(port ^ load_big<std::uint16_t>(&mask[0]));
-        for (std::size_t i = 0; i < ip.size(); ++i) ip.bytes[i] ^= std::to_integer<std::uint8_t>(mask[i]);
-    }
-    if (ip.is_unspecified() || port == 0) return false;
-    to = Endpoint(ip, port);
-    return true;
+/// Writes `size()` bytes, sealed for `to` with `key` where it is to be.
+inline void write(std::byte* to, const Envelope& e, TextView receiver, const Digest& key) {
+    to[0] = std::byte{1};
+    to[1] = static_cast<std::byte>(e.kind);
+    to[2] = static_cast<std::byte>((e.ordered ? 1 : 0) | (e.again ? 2 : 0) | (e.sealed ? 4 : 0));
+    to[3] = static_cast<std::byte>(e.via);
+    store_big(to + 4, e.stream);
+    store_big(to + 12, static_cast<std::uint64_t>(e.time));
+    store_big(to + 20, e.valid);
+    store_big(to + 24, e.number);
+    store_big(to + 32, e.base);
+    store_big(to + 40, e.after);
+    to[48] = static_cast<std::byte>(e.from.size());
+    copy(to + Envelope::header_size, e.from.bytes());
+    std::byte* const payload = to + Envelope::header_size + e.from.size();
+    copy(payload, e.payload);
+    std::byte* const end = payload + e.payload.size();
+    if (e.sealed) copy(end, seal_of({to, end}, receiver, key));
 }
 
-inline TextView text(Bytes value) { return {reinterpret_cast<const char*>(value.data()), value.size()}; }
-
-}  // namespace detail
-
-/// One datagram as a message. With a `key`, MESSAGE-INTEGRITY-SHA256 is demanded and checked; without one it is passed over, and so is
-/// the older MESSAGE-INTEGRITY (SHA-1) always. FINGERPRINT is checked where it is there. Of an attribute that stands there twice the
-/// first counts (RFC 8489 §14), and what stands behind an integrity attribute counts for nothing, FINGERPRINT apart (§14.5, §14.6).
-///
-/// `malformed`: no STUN message, another method than Binding, a length that does not fit, an address or error code that cannot be, a
-/// FINGERPRINT that is wrong or not the last, a success without an address, or an error without a code. `proof_invalid`: a key was
-/// given, and the message was not made with it. `unsupported`: it has an attribute that has to be understood (§14) and is not.
-inline Result<Message> decode(Bytes datagram, Bytes key = {}) {
-    if (datagram.size() < header_size || datagram.size() % 4 != 0) return Errc::malformed;
-    Message message;
-    message.type = static_cast<MessageType>(load_big<std::uint16_t>(&datagram[0]));
-    if (message.type != MessageType::request && message.type != MessageType::indication && message.type != MessageType::success &&
-        message.type != MessageType::error)
+/// Reads an envelope, whose views are into `bytes`. The seal is not looked at. `malformed`; `version_mismatch`.
+inline Result<Envelope> read_envelope(Bytes bytes) {
+    if (bytes.size() < Envelope::header_size) return Errc::malformed;
+    if (bytes[0] != std::byte{1}) return Errc::version_mismatch;
+    const auto at = [&](std::size_t i) { return std::to_integer<unsigned>(bytes[i]); };
+    const std::byte* const from = bytes.data();
+    Envelope e;
+    e.kind = static_cast<Envelope::Kind>(at(1));
+    e.ordered = (at(2) & 1) != 0;
+    e.again = (at(2) & 2) != 0;
+    e.sealed = (at(2) & 4) != 0;
+    e.via = static_cast<std::uint8_t>(at(3));
+    e.stream = load_big<std::uint64_t>(from + 4);
+    e.time = static_cast<std::int64_t>(load_big<std::uint64_t>(from + 12));
+    e.valid = load_big<std::uint32_t>(from + 20);
+    e.number = load_big<std::uint64_t>(from + 24);
+    e.base = load_big<std::uint64_t>(from + 32);
+    e.after = load_big<std::uint64_t>(from + 40);
+    const std::size_t name = at(48), fixed = Envelope::header_size + name + (e.sealed ? Envelope::seal_size : 0);
+    const bool known = e.kind == Envelope::Kind::message || e.kind == Envelope::Kind::acknowledgement;
+    if (!known || at(2) > 7 || name == 0 || name > Envelope::name_max || bytes.size() < fixed || e.time < 0) return Errc::malformed;
+    if (e.kind == Envelope::Kind::message && (e.number == 0 || e.base == 0 || e.base > e.number || e.after >= e.number))
         return Errc::malformed;
-    if (load_big<std::uint16_t>(&datagram[2]) != datagram.size() - header_size) return Errc::malformed;
-    if (load_big<std::uint32_t>(&datagram[4]) != magic_cookie) return Errc::malformed;
-    copy(message.id.bytes, datagram.subspan(8, sizeof message.id.bytes));
-
-    const Bytes mask = datagram.subspan(4, 16);  // the cookie and the transaction id
-    Endpoint plain_mapped;
-    bool unsupported = false, behind = false, behind_sha1 = false;
-    for (Bytes rest = datagram.subspan(header_size); !rest.empty();) {
-        const Bytes before = datagram.first(datagram.size() - rest.size());
-        const auto type = static_cast<Attribute>(load_big<std::uint16_t>(&rest[0]));
-        const std::size_t size = load_big<std::uint16_t>(&rest[2]), padded = (size + 3) / 4 * 4;
-        if (padded > rest.size() - attribute_header_size) return Errc::malformed;
-        const Bytes value = rest.subspan(attribute_header_size, size);
-        rest = rest.subspan(attribute_header_size + padded);
-
-        if (type == Attribute::fingerprint) {
-            if (size != 4 || !rest.empty() || load_big<std::uint32_t>(&value[0]) != detail::fingerprint(before)) return Errc::malformed;
-            message.fingerprint = true;
-            continue;
-        }
-        if (behind || (behind_sha1 && type != Attribute::message_integrity_sha256)) continue;
-        bool right = true;
-        switch (type) {
-            case Attribute::xor_mapped_address:
-                if (!message.mapped.valid()) right = detail::read_address(value, mask, message.mapped);
-                break;
-            case Attribute::mapped_address:
-                if (!plain_mapped.valid()) right = detail::read_address(value, {}, plain_mapped);
-                break;
-            case Attribute::alternate_server:
-                if (!message.alternate_server.valid()) right = detail::read_address(value, {}, message.alternate_server);
-                break;
-            case Attribute::error_code:
-                if (message.error_code != 0) break;
-                right = size >= 4 && value[3] < std::byte{100};
-                if (!right) break;
-                message.error_code = static_cast<std::uint16_t>(std::to_integer<unsigned>(value[2] & std::byte{7}) * 100 +
-                                                                std::to_integer<unsigned>(value[3]));
-                message.reason = detail::text(value.subspan(4));
-                right = message.error_code >= 300 && message.error_code < 700;
-                break;
-            case Attribute::unknown_attributes:
-                if (message.unknown_attributes.data() == nullptr) message.unknown_attributes = value;
-                right = message.unknown_attributes.size() % 2 == 0;
-                break;
-            case Attribute::software:
-                if (message.software.data() == nullptr) message.software = detail::text(value);
-                break;
-            case Attribute::message_integrity:
-                behind_sha1 = true;
-                break;
-            case Attribute::message_integrity_sha256: {
-                behind = true;
-                Digest proof;  // whole: truncation is for usages that say so (§14.6), and this one does not
-                right = size == sizeof proof.bytes;
-                if (!right || key.empty()) break;
-                copy(proof.bytes, value);
-                message.authenticated = equal_in_constant_time(proof, detail::integrity(before, key));
-                break;
-            }
-            case Attribute::source_address:
-            case Attribute::changed_address:
-            case Attribute::reflected_from:
-            case Attribute::username:
-            case Attribute::realm:
-            case Attribute::nonce:
-            case Attribute::password_algorithm:
-            case Attribute::userhash:
-                break;
-            default:
-                unsupported = unsupported || static_cast<std::uint16_t>(type) < comprehension_optional;
-        }
-        if (!right) return Errc::malformed;
-    }
-    if (!key.empty() && !message.authenticated) return Errc::proof_invalid;
-    if (unsupported) return Errc::unsupported;
-    if (!message.mapped.valid()) message.mapped = plain_mapped;
-    if (message.type == MessageType::success && !message.mapped.valid()) return Errc::malformed;
-    if (message.type == MessageType::error && message.error_code == 0) return Errc::malformed;
-    return message;
+    e.from = {reinterpret_cast<const char*>(from + Envelope::header_size), name};
+    e.payload = bytes.subspan(Envelope::header_size + name, bytes.size() - fixed);
+    return e;
 }
 
-/// What a Binding request says beside its transaction id.
-struct RequestOptions {
-    TextView software = {};   ///< SOFTWARE: who asks; none when empty
-    TextView username = {};   ///< USERNAME, which a server wants to see with a key (RFC 8489 §9.1.2); none when empty
-    Bytes key = {};           ///< makes MESSAGE-INTEGRITY-SHA256; none when empty
-    bool fingerprint = true;  ///< FINGERPRINT, which tells STUN from what else may come to the port (§7)
+/// Whether a sealed envelope was sealed with `key` for `to`.
+inline bool genuine(Bytes bytes, TextView to, const Digest& key) {
+    const std::size_t size = bytes.size() - Envelope::seal_size;
+    Digest said;
+    copy(said.bytes, bytes.subspan(size));
+    return equal_in_constant_time(said, seal_of(bytes.first(size), to, key));
+}
+
+/// What an acknowledgement has as its payload: `via`, by which the newest message came first; how many copies have come by each of the
+/// sender's brokers; and which messages behind the one up to which all are done are done too, a bit each.
+struct Receipt {
+    static constexpr std::size_t brokers_max = 32;
+    std::uint8_t via = 0;
+    std::uint8_t brokers = 0;  ///< of `copies`, the others being 0
+    std::uint32_t copies[brokers_max] = {};
+    Bytes done;
+
+    std::size_t size() const { return 2 + 4 * std::size_t{brokers} + done.size(); }
+    void write(std::byte* to) const {
+        *to++ = static_cast<std::byte>(via);
+        *to++ = static_cast<std::byte>(brokers);
+        for (std::size_t i = 0; i < brokers; ++i, to += 4) store_big(to, copies[i]);
+        copy(to, done);
+    }
+    static bool read(Bytes bytes, Receipt& receipt) {
+        if (bytes.size() < 2) return false;
+        receipt.via = std::to_integer<std::uint8_t>(bytes[0]);
+        receipt.brokers = std::to_integer<std::uint8_t>(bytes[1]);
+        const std::size_t fixed = 2 + 4 * std::size_t{receipt.brokers};
+        if (receipt.via >= brokers_max || receipt.brokers > brokers_max || bytes.size() < fixed) return false;
+        for (std::size_t i = 0; i < receipt.brokers; ++i) receipt.copies[i] = load_big<std::uint32_t>(bytes.data() + 2 + 4 * i);
+        receipt.done = bytes.subspan(fixed);
+        return true;
+    }
 };
 
-/// An encoded request, in the object itself. 512 bytes go through any network unfragmented (RFC 8489 §6.1 would allow 548).
-class Request {
+}  // namespace rejoin::inline v0_1::signalling
+
+namespace rejoin::inline v0_1::signalling {
+
+/// What one broker has done for this peer.
+struct Health {
+    bool up = false;              ///< it is connected to
+    bool suspect = false;         ///< it takes messages that do not arrive: it comes last
+    std::uint64_t sent = 0;       ///< copies of messages that were given to it
+    std::uint64_t refused = 0;    ///< that were not, as it takes nothing for now
+    std::uint64_t confirmed = 0;  ///< that peers have told to have come
+    std::uint64_t came = 0;       ///< copies of peers' messages that came by it
+    std::uint64_t first = 0;      ///< of these, that were the first of their message
+    Duration round_trip;          ///< from a message that arrived by it first to the acknowledgement: smoothed
+};
+
+/// Several brokers, by numbers from 0 to 31; a set of them is a bit each.
+class Brokers {
 public:
-    operator Bytes() const { return {bytes_, size_}; }
+    static constexpr int count_max = static_cast<int>(Receipt::brokers_max);
+    using Set = std::uint32_t;
+    static constexpr Set one(int broker) { return Set{1} << broker; }
+
+    /// Adds one that both sides know by that label; its number, or -1 when there are too many.
+    int add(TextView label) {
+        for (int i = 0; i < count_max; ++i)
+            if ((present_ & one(i)) == 0) {
+                present_ |= one(i);
+                brokers_[i] = {};
+                brokers_[i].label = hash(0, label);
+                return i;
+            }
+        return -1;
+    }
+    void remove(int broker) { present_ &= ~one(broker); }
+    bool has(int broker) const { return broker >= 0 && broker < count_max && (present_ & one(broker)) != 0; }
+    const Health& health(int broker) const { return brokers_[broker].health; }
+    Health& health(int broker) { return brokers_[broker].health; }
+    Set up() const {
+        Set set = 0;
+        for (int i = 0; i < count_max; ++i)
+            if (has(i) && brokers_[i].health.up) set |= one(i);
+        return set;
+    }
+
+    /// The `copies` brokers that are up and come first in the order that the name gives them, by rendezvous hashing (Thaler, Ravishankar
+    /// 1998), so that everybody comes to the same; all for 0. Those under suspicion come last, but are tried now and then.
+    Set choose(TextView name, int copies, TimePoint now) {
+        Set chosen = 0, left = up();
+        if (copies == 0) return left;
+        for (int n = 0; left != 0 && n < copies; ++n) {
+            int best = -1;
+            for (int i = 0; i < count_max; ++i)
+                if ((left & one(i)) != 0 && (best < 0 || before(i, best, name))) best = i;
+            left &= ~one(best);
+            chosen |= one(best);
+        }
+        for (int i = 0; i < count_max; ++i)
+            if ((left & one(i)) != 0 && brokers_[i].health.suspect && brokers_[i].try_at <= now) chosen |= one(i);
+        for (int i = 0; i < count_max; ++i)
+            if ((chosen & one(i)) != 0 && brokers_[i].health.suspect) brokers_[i].try_at = now + try_again;
+        return chosen;
+    }
+
+    /// A copy of a message was given to it.
+    void sent(int broker, TimePoint now) {
+        Broker& b = brokers_[broker];
+        ++b.health.sent;
+        if (b.unconfirmed++ == 0) b.unconfirmed_since = now;
+    }
+    /// A peer has told that so many more copies have come by it.
+    void confirmed(int broker, std::uint32_t copies) {
+        if (!has(broker) || copies == 0) return;
+        brokers_[broker].health.confirmed += copies;
+        brokers_[broker].health.suspect = false;
+        brokers_[broker].unconfirmed = 0;
+    }
+    /// A peer has told of copies: those brokers that took as many without one arriving are suspects.
+    void look(TimePoint now) {
+        for (int i = 0; i < count_max; ++i) {
+            Broker& b = brokers_[i];
+            if (!has(i) || b.health.suspect || b.unconfirmed < suspicious || now - b.unconfirmed_since < suspicious_after) continue;
+            b.health.suspect = true;
+            b.try_at = now + try_again;
+        }
+    }
+    void took(int broker, Duration round_trip) {
+        Duration& smoothed = brokers_[broker].health.round_trip;
+        smoothed = smoothed == Duration() ? round_trip : (smoothed * 7 + round_trip) / 8;
+    }
 
 private:
-    friend Result<Request> encode_request(const TransactionId&, const RequestOptions&);
-    // Adds an attribute of that many bytes with its padding, and returns where they go; null when it does not fit.
-    std::byte* add(Attribute type, std::size_t size) {
-        const std::size_t padded = (size + 3) / 4 * 4;
-        if (size > sizeof bytes_ || attribute_header_size + padded > sizeof bytes_ - size_) return nullptr;
-        std::byte* at = bytes_ + size_;
-        store_big(at, static_cast<std::uint16_t>(type));
-        store_big(at + 2, static_cast<std::uint16_t>(size));
-        size_ += attribute_header_size + padded;
-        store_big(bytes_ + 2, static_cast<std::uint16_t>(size_ - header_size));
-        return at + attribute_header_size;
+    // Eight may be lost with a connection that breaks, and not within two seconds.
+    static constexpr std::uint32_t suspicious = 8;
+    static constexpr Duration suspicious_after = Duration::seconds(2), try_again = Duration::seconds(10);
+
+    struct Broker {
+        Health health;
+        std::uint64_t label = 0;
+        std::uint32_t unconfirmed = 0;  // copies since one was confirmed
+        TimePoint unconfirmed_since;
+        TimePoint try_at;
+    };
+    // FNV-1a, and SplitMix64 to spread what it gives.
+    static std::uint64_t hash(std::uint64_t seed, TextView text) {
+        std::uint64_t h = 0xcbf29ce484222325 ^ seed;
+        for (char c : text) h = (h ^ static_cast<unsigned char>(c)) * 0x100000001b3;
+        return Random(h).next();
     }
-    std::size_t size_ = header_size;
-    std::byte bytes_[512] = {};
+    bool before(int a, int b, TextView name) const {
+        const Broker &x = brokers_[a], &y = brokers_[b];
+        if (x.health.suspect != y.health.suspect) return y.health.suspect;
+        return hash(x.label, name) > hash(y.label, name);
+    }
+
+    Broker brokers_[count_max];
+    Set present_ = 0;
 };
 
-/// A Binding request (RFC 8489 §6.1). `too_large`: it would not fit into 512 bytes.
-inline Result<Request> encode_request(const TransactionId& id, const RequestOptions& options = {}) {
-    Request request;
-    store_big(request.bytes_, static_cast<std::uint16_t>(MessageType::request));
-    store_big(request.bytes_ + 4, magic_cookie);
-    copy(request.bytes_ + 8, id.bytes);
-    for (const auto& [type, text] : {std::pair(Attribute::software, options.software), std::pair(Attribute::username, options.username)}) {
-        if (text.size() == 0) continue;
-        std::byte* to = request.add(type, text.size());
-        if (to == nullptr) return Errc::too_large;
-        copy(to, text.bytes());
-    }
-    if (!options.key.empty()) {
-        const Digest proof = detail::integrity(request, options.key);
-        std::byte* to = request.add(Attribute::message_integrity_sha256, sizeof proof.bytes);
-        if (to == nullptr) return Errc::too_large;
-        copy(to, proof);
-    }
-    if (options.fingerprint) {
-        const Bytes before = request;
-        std::byte* to = request.add(Attribute::fingerprint, 4);  // which is counted by the length that it covers
-        if (to == nullptr) return Errc::too_large;
-        store_big(to, detail::fingerprint(before));
-    }
-    return request;
-}
+}  // namespace rejoin::inline v0_1::signalling
 
-}  // namespace rejoin::inline v0_1::stun
+#include <cstddef>
+#include <cstdint>
 
-namespace rejoin::inline v0_1::stun {
+namespace rejoin::inline v0_1::signalling {
 
-/// One Binding transaction over UDP, from its first request to its answer or its failure (RFC 8489 §6.2.1, §6.3). Pure: the owner has
-/// the socket and the clock, calls `advance` whenever `due` has come, and sends a request when that says so. After `start` it does so
-/// up to seven times, each time after twice the pause of before, and gives up 79 RTOs after the first (39.5 s).
-///
-///     idle ──start──▶ running ──receive──▶ answered      the server said what address it sees
-///                             ──receive──▶ failed        the server refused, or cannot be understood
-///                             ──advance──▶ failed        no answer in time
-///     any  ──start──▶ running
-///
-/// An answer counts while the transaction runs, from where the request went to, with the transaction's id, and well-formed. Everything
-/// else changes nothing.
-class Transaction {
+/// Which numbers of a stream have been seen: all up to `lowest`, and of the `size` that follow, those whose bit is set.
+class Window {
 public:
-    enum class State : std::uint8_t { idle, running, answered, failed };
+    static constexpr std::uint64_t size = 1024;
 
-    /// How long the first answer is waited for (RFC 8489 §6.2.1: at least 500 ms, as long as nothing is known of the path).
-    static constexpr Duration default_rto = Duration::milliseconds(500);
-    static constexpr int requests_max = 7;  ///< Rc of §6.2.1
-    static constexpr int last_wait = 16;    ///< Rm: the wait after the last request, in RTOs
-
-    /// Begins anew: the first request is due at `now`. `id` is random and was never used before; `server` is an address, not a name.
-    void start(const TransactionId& id, const Endpoint& server, TimePoint now, Duration rto = default_rto) {
-        *this = {};
-        state_ = State::running;
-        id_ = id;
-        server_ = server;
-        rto_ = rto;
-        due_ = now;
+    std::uint64_t lowest() const { return lowest_; }
+    bool seen(std::uint64_t number) const { return number <= lowest_ || (!beyond(number) && bit(number)); }
+    bool beyond(std::uint64_t number) const { return number > lowest_ && number - lowest_ > size; }
+    /// One that is neither seen nor beyond.
+    void add(std::uint64_t number) {
+        word(number) |= mask(number);
+        slide();
+    }
+    /// All up to this one count as seen.
+    void skip_to(std::uint64_t number) {
+        if (number <= lowest_) return;
+        if (number - lowest_ >= size) {
+            for (std::uint64_t& w : words_) w = 0;
+            lowest_ = number;
+            return;
+        }
+        while (lowest_ < number) clear(++lowest_);
+        slide();
+    }
+    /// Writes the bits behind `lowest`, first bit first, and says how many bytes it took: none behind the last that is set.
+    std::size_t write(MutableBytes to) const {
+        std::size_t used = 0;
+        for (std::size_t i = 0; i < to.size() && i < size / 8; ++i) {
+            unsigned byte = 0;
+            for (unsigned b = 0; b < 8; ++b)
+                if (bit(lowest_ + 1 + i * 8 + b)) byte |= 1u << b;
+            to[i] = static_cast<std::byte>(byte);
+            if (byte != 0) used = i + 1;
+        }
+        return used;
     }
 
-    State state() const { return state_; }
-    const TransactionId& id() const { return id_; }
-    const Endpoint& server() const { return server_; }
-    /// When `advance` has something to do: never, unless it runs.
-    TimePoint due() const { return state_ == State::running ? due_ : TimePoint::never(); }
+private:
+    static std::uint64_t mask(std::uint64_t number) { return std::uint64_t{1} << (number % 64); }
+    std::uint64_t& word(std::uint64_t number) { return words_[number / 64 % (size / 64)]; }
+    bool bit(std::uint64_t number) const { return (words_[number / 64 % (size / 64)] & mask(number)) != 0; }
+    void clear(std::uint64_t number) { word(number) &= ~mask(number); }
+    void slide() {
+        while (bit(lowest_ + 1)) clear(++lowest_);
+    }
 
-    /// Returns whether to send the request now (again): `encode_request` with `id`, and the same options each time. The transaction may
-    /// have failed instead.
-    bool advance(TimePoint now) {
-        if (now < due()) return false;
-        if (sent_ == requests_max) {
-            fail(Errc::timed_out);
+    std::uint64_t lowest_ = 0;
+    std::uint64_t words_[size / 64] = {};
+};
+
+}  // namespace rejoin::inline v0_1::signalling
+
+// What goes into signalling, and what comes out of it.
+namespace rejoin::inline v0_1::signalling {
+
+/// What is held and waited for at most.
+struct Limits {
+    std::size_t message = 64 * 1024;  ///< bytes of one message, sent or received
+    std::size_t queue = 1024 * 1024;  ///< bytes of messages that were accepted and have not arrived, 128 more counted for each
+    std::size_t held = 1024 * 1024;   ///< bytes of ordered messages that wait for one before them
+    std::size_t peers = 1024;         ///< that are sent to at a time
+    std::size_t streams = 1024;       ///< senders that are heard of at a time: the longest silent makes room
+    int copies = 0;                   ///< how many brokers a message goes to; 0: all
+    Duration clock_tolerance = Duration::seconds(60);  ///< by which the clocks of peers that share a key may differ
+    Duration retry_max = Duration::seconds(10);        ///< the longest pause before an unacknowledged message is sent again
+
+    bool valid() const {
+        return message > 0 && message <= 16 * 1024 * 1024 && queue > 0 && peers > 0 && streams > 0 && copies >= 0 &&
+               clock_tolerance > Duration() && retry_max >= Duration::milliseconds(100);
+    }
+};
+
+/// How a message is sent.
+struct SendOptions {
+    bool ordered = false;                     ///< not before the ordered one that was sent to that peer before it, unless that has failed
+    Duration expiry = Duration::seconds(30);  ///< by when it has to have arrived
+};
+
+using Token = std::uint64_t;
+
+/// What has happened.
+struct Event {
+    enum class Kind : std::uint8_t {
+        message,    ///< `peer` has sent `payload`
+        delivered,  ///< message `token` has arrived at `peer`: its program has had it
+        failed,     ///< nobody has said that it arrived: `error`
+    };
+    Kind kind = Kind::message;
+    bool sealed = false;  ///< it is from somebody with whom a key is shared
+    Token token = 0;
+    Error error;
+    TextView peer;
+    Bytes payload;
+};
+
+/// What came from the brokers, and what was made of it.
+struct Counters {
+    std::uint64_t messages = 0;    ///< given on, each once
+    std::uint64_t duplicates = 0;  ///< copies of messages that were there already
+    std::uint64_t sent_again = 0;  ///< of this peer's messages, as no acknowledgement came in time
+    // Dropped, without a trace but here.
+    std::uint64_t malformed = 0;  ///< no envelope, or one of another version
+    std::uint64_t too_large = 0;
+    std::uint64_t unsealed = 0;  ///< from a name with which a key is shared
+    std::uint64_t forged = 0;    ///< the seal is not that of the key, or there is none
+    std::uint64_t stale = 0;     ///< expired, recorded and repeated, or of a clock that is too far away
+    std::uint64_t no_room = 0;   ///< out of order by more than may be held; it is sent again
+};
+
+}  // namespace rejoin::inline v0_1::signalling
+
+namespace rejoin::inline v0_1::signalling {
+
+/// The messages that come: each is given on once, by whichever broker it comes first, and in order where that was asked for.
+class Inbox {
+public:
+    struct Held : ListNode {
+        std::uint64_t number = 0, after = 0;
+        Array<std::byte> payload;
+    };
+    struct Heard : ListNode {};
+    struct Due : ListNode {};
+    // From one sender. In `due` while it is to be acknowledged.
+    struct Stream : Heard, Due {
+        std::uint64_t id = 0, mixed = 0;
+        Array<char> name;
+        bool sealed = false;
+        std::uint8_t via = 0;  // by which the newest came first, as the sender numbers its brokers
+        Window seen;
+        List held;
+        std::uint64_t newest = 0;
+        std::uint64_t stamp = 0;  // of the last acknowledgement
+        std::int64_t time = 0;    // of the newest, by the sender's clock
+        std::uint32_t copies[Receipt::brokers_max] = {};
+        Brokers::Set came_by = 0;  // since the last acknowledgement
+        TimePoint heard;
+
+        TextView view() const { return {name.data(), name.size()}; }
+        std::uint64_t hash() const { return mixed; }
+        bool is(const Envelope& e) const { return id == e.stream && sealed == e.sealed && view() == e.from; }
+    };
+    enum class Verdict : std::uint8_t { fresh, held, duplicate, stale, no_room };
+
+    Inbox(const Limits& limits, std::uint64_t seed) : limits_(limits), seed_(seed) {}
+    Inbox(const Inbox&) = delete;
+    ~Inbox() {
+        while (Stream* stream = oldest()) forget(stream);
+    }
+
+    /// Looks at a message that came by `broker`; `stream` is whose it is, unless it is stale or there is no room.
+    Verdict look(const Envelope& e, int broker, TimePoint now, Stream*& stream) {
+        stream = find_or_make(e);
+        if (stream == nullptr) return refused_as_;
+        stream->heard = now;
+        stream->Heard::unlink();
+        streams_.push(static_cast<Heard&>(*stream));
+        stream->came_by |= Brokers::one(broker);
+        if (e.time > stream->time) stream->time = e.time;
+        if (e.via < Receipt::brokers_max) ++stream->copies[e.via];
+        stream->seen.skip_to(e.base - 1);
+        if (stream->seen.seen(e.number)) {
+            if (e.again) due_.push(static_cast<Due&>(*stream));  // the acknowledgement was lost
+            return Verdict::duplicate;
+        }
+        if (stream->seen.beyond(e.number)) return Verdict::no_room;
+        return e.ordered && !stream->seen.seen(e.after) ? Verdict::held : Verdict::fresh;
+    }
+    /// Such a one is given on.
+    void take(Stream& stream, const Envelope& e) {
+        stream.seen.add(e.number);
+        stream.newest = e.number;
+        stream.via = e.via < Receipt::brokers_max ? e.via : 0;
+        due_.push(static_cast<Due&>(stream));
+    }
+    /// Such a one is kept until its turn comes. False when there is no room for it.
+    bool hold(Stream& stream, const Envelope& e, Bytes payload, bool& already) {
+        already = false;
+        for (ListNode* node = stream.held.front(); node != nullptr && !already; node = stream.held.next(*node))
+            already = static_cast<Held*>(node)->number == e.number;
+        if (already) return true;
+        if (payload.size() + overhead > limits_.held - held_) return false;
+        auto* const held = new (std::nothrow) Held;
+        if (held == nullptr || !held->payload.append(payload.data(), payload.size())) {
+            delete held;
             return false;
         }
-        due_ = now + rto_ * (sent_ == requests_max - 1 ? last_wait : 1 << sent_);
-        ++sent_;
+        held->number = e.number;
+        held->after = e.after;
+        held_ += payload.size() + overhead;
+        stream.held.push(*held);
         return true;
     }
-
-    /// Takes a datagram that came to the socket; returns whether it ended the transaction. With a `key` only an answer that was made
-    /// with it does (RFC 8489 §9.1.4).
-    bool receive(const Endpoint& from, Bytes datagram, Bytes key = {}) {
-        if (state_ != State::running || !(from == server_) || datagram.size() < header_size) return false;
-        if (std::memcmp(&datagram[8], id_.bytes, sizeof id_.bytes) != 0) return false;
-        const Result<Message> message = decode(datagram, key);
-        if (!message) {
-            if (message.error() != Errc::unsupported) return false;  // forged or damaged: the right one may still come
-            fail(Errc::unsupported);                                 // §6.3.3, §6.3.4
-            return true;
+    /// One whose turn has come, which is then the caller's; null when there is none.
+    Held* release(Stream& stream) {
+        for (ListNode* node = stream.held.front(); node != nullptr;) {
+            auto* const held = static_cast<Held*>(node);
+            node = stream.held.next(*node);
+            const bool given_up = stream.seen.seen(held->number);
+            if (!given_up && !stream.seen.seen(held->after)) continue;
+            held->unlink();
+            held_ -= held->payload.size() + overhead;
+            if (given_up) {  // by its sender
+                delete held;
+                continue;
+            }
+            stream.seen.add(held->number);
+            due_.push(static_cast<Due&>(stream));
+            return held;
         }
-        if (message->type == MessageType::success) {
-            state_ = State::answered;
-            mapped_ = message->mapped;
-            return true;
-        }
-        if (message->type != MessageType::error) return false;
-        error_code_ = message->error_code;
-        alternate_ = message->alternate_server;
-        fail(Errc::unsupported);
-        return true;
-    }
-
-    /// Gives up for a reason of the owner's: the request cannot be sent.
-    void fail(Error why) {
-        state_ = State::failed;
-        error_ = why;
-    }
-
-    /// The address and port that the server sees, once it has answered.
-    const Endpoint& mapped() const { return mapped_; }
-    /// Why it failed: `timed_out`; `unsupported`: the server refused, and `error_code` says with what, or (0) its answer has an attribute
-    /// that has to be understood and is not; or what the owner gave.
-    Error error() const { return error_; }
-    /// The code of a refusal, 300 to 699 (RFC 8489 §14.8), else 0.
-    std::uint16_t error_code() const { return error_code_; }
-    /// Whom to ask instead, when the code is 300 (RFC 8489 §10). Nobody here follows it.
-    const Endpoint& alternate_server() const { return alternate_; }
-
-private:
-    State state_ = State::idle;
-    std::uint8_t sent_ = 0;
-    std::uint16_t error_code_ = 0;
-    TransactionId id_;
-    TimePoint due_;
-    Duration rto_;
-    Error error_;
-    Endpoint server_, mapped_, alternate_;
-};
-
-}  // namespace rejoin::inline v0_1::stun
-
-namespace rejoin::inline v0_1 {
-
-/// How a NAT on the way treats one local port, as far as the answers of several servers show (RFC 5780 §4.3).
-enum class NatMapping : std::uint8_t {
-    unknown,  ///< fewer than two servers have answered
-    same,     ///< every server sees the same address and port: endpoint-independent, or no NAT at all
-    differs,  ///< servers see different ones: address- or port-dependent ("symmetric"); peers cannot be told where to send to
-};
-
-/// Where the packets of one local address seem to come from.
-struct External {
-    IpAddress address;       ///< of family `none` while nothing is known
-    std::uint16_t port = 0;  ///< the port of the last look-up's mapping; each look-up has another
-    Endpoint server;         ///< the first server that said so
-    NatMapping mapping = NatMapping::unknown;
-    /// Why the last look-up brought nothing, if so: what was known before stays known. `invalid_state`: none is through yet;
-    /// `address_lost`: no usable local address or no route; `unsupported`: no server of the family, or it refused; `timed_out`: none
-    /// answered; or the system's or the resolver's error.
-    Error error = Errc::invalid_state;
-};
-
-namespace detail {
-
-/// What the servers say together: the address that most of them see; of as many, the one that was `known`, else the one of the server
-/// listed first. Pure.
-struct ExternalVote {
-    const stun::Transaction* winner = nullptr;  ///< the first in the list that says so; null when nobody answered
-    int answers = 0;
-    bool disagree = false;  ///< about the address or the port
-};
-inline ExternalVote count_votes(std::span<const stun::Transaction> asked, const IpAddress& known) {
-    ExternalVote vote;
-    int most = 0;
-    for (const stun::Transaction& t : asked) {
-        if (t.state() != stun::Transaction::State::answered) continue;
-        ++vote.answers;
-        int same = 0;
-        for (const stun::Transaction& other : asked) {
-            if (other.state() != stun::Transaction::State::answered) continue;
-            if (other.mapped().ip() == t.mapped().ip()) ++same;
-            if (!(other.mapped() == t.mapped())) vote.disagree = true;
-        }
-        if (same > most || (same == most && t.mapped().ip() == known && !(vote.winner->mapped().ip() == known))) {
-            most = same;
-            vote.winner = &t;
-        }
-    }
-    return vote;
-}
-
-}  // namespace detail
-
-/// An event source that adds the external address to any other: it passes on every change of `E`, and asks STUN servers where the host's
-/// packets seem to come from, in rounds: when the servers are set, after every change that is major or may help, after waking, and at
-/// an interval. `external_address_changed` is told when a family's external address is known for the first time (`old_address` is of
-/// family `none`) and whenever it or that of another local address is another than before; never for a round that found the same or
-/// nothing. Belongs to the loop's thread; `SystemEvents`, `Scripted` and `NoEvents` will do, as any other event source will.
-///
-///     using Events = ExternalAddress<SystemEvents>;
-///     Events::of(loop).set_servers(servers);
-///     Pipe<Events, Resumable<Tcp>, Persistent> pipe{loop};
-///
-/// A round asks all servers from one socket for each local address: the source of the route to the internet of each family, and every
-/// other usable address that is neither loopback nor link-local, of an interface that runs, as long as its family has a route. Where
-/// the network is not `known`, the system chooses. What counts is said by most of the servers that answer, at the latest half an RTO
-/// after the first. Datagrams from elsewhere, or without the random id of a request under way, change nothing.
-template <class E>
-class ExternalAddress {
-public:
-    static constexpr std::size_t servers_max = 8;
-    static constexpr std::size_t local_addresses_max = 8;  ///< further ones are not asked for
-
-    struct Options {
-        /// From the start of one round to the next, when nothing changes here. What changes behind a router alone (a provider's new
-        /// address, once a day or rarer) is noticed within it; a host on battery wakes for it 12 times an hour. A server that has not
-        /// answered when the next round starts has timed out. `Duration::unlimited()`: only after changes.
-        Duration interval = Duration::seconds(300);
-        /// From a change to the round that it causes: changes come in showers, and routes a moment after addresses. Such rounds begin
-        /// five times as far apart, or further.
-        Duration after_change = Duration::milliseconds(100);
-        /// A request that is not answered is repeated after this, then after twice as long and so on: `stun::Transaction`.
-        Duration rto = stun::Transaction::default_rto;
-    };
-
-    /// Use `of`, so that a loop has one.
-    explicit ExternalAddress(Loop& loop)
-        : loop_(loop),
-          events_(E::of(loop)),
-          observer_(Delegate<void(const NetworkChange&)>::to<&ExternalAddress::changed>(this)),
-          timer_(loop, Delegate<void()>::to<&ExternalAddress::due>(this)) {
-        events_.observe(observer_);
-    }
-    ExternalAddress(const ExternalAddress&) = delete;
-    ~ExternalAddress() {
-        for (Local* local : locals_) delete local;
-    }
-    /// The one of this loop, made when first asked for. Lives as long as the loop.
-    static ExternalAddress& of(Loop& loop) { return loop.service<ExternalAddress>(); }
-
-    const NetworkState& state() const { return events_.state(); }
-    /// Tells `observer` of every change from now on, until it is unlinked or destroyed.
-    void observe(NetworkObserver& observer) { observers_.add(observer); }
-    /// Why `E` cannot watch, if so. (Why no external address is known: `external`.)
-    Error error() const { return events_.error(); }
-
-    /// Asks these servers from now on, beginning in the next turn; none ends it. They are copied; names are resolved in every round. What
-    /// is known stays. Several operators' servers are better than several of one: the majority is believed, and a mapping
-    /// that depends on the address shows only between addresses. `too_large`: more than `servers_max`; `invalid_argument`: one is not
-    /// valid or has port 0, or the `rto` is not positive or longer than the `interval`.
-    Result<void> set_servers(std::span<const Endpoint> servers, const Options& options = {}) {
-        if (servers.size() > servers_max) return Errc::too_large;
-        for (const Endpoint& server : servers)
-            if (!server.valid() || server.port() == 0) return Errc::invalid_argument;
-        if (options.rto <= Duration() || options.interval < options.rto || options.after_change < Duration()) return Errc::invalid_argument;
-        for (Server& server : servers_) server.forget();
-        for (std::size_t i = 0; i < servers.size(); ++i) servers_[i].endpoint = servers[i];
-        options_ = options;
-        server_count_ = servers.size();
-        round_at_ = server_count_ != 0 ? loop_.now() : TimePoint::never();
-        for (Local* local : locals_) {
-            local->close();
-            local->through = true;
-        }
-        arm();
-        return {};
-    }
-
-    /// The external address of a family: that of the local address by which its route leads to the internet. Holds until the loop goes on.
-    const External& external(Family family) const {
-        const Local* local = leading(family);
-        return local != nullptr ? local->external : family == Family::v6 ? nowhere_[1] : nowhere_[0];
-    }
-    /// The external address of a local one, or null when that is none that is asked for. Holds until the loop goes on.
-    const External* external(const IpAddress& local_address) const {
-        for (const Local* local : locals_)
-            if (same_address(local->ip, unmapped(local_address))) return &local->external;
         return nullptr;
     }
 
+    /// A stream that is to be acknowledged; null when there is none.
+    Stream* due() { return static_cast<Stream*>(static_cast<Due*>(due_.front())); }
+    /// Writes the payload of its acknowledgement.
+    static bool write_receipt(const Stream& stream, Array<std::byte>& to) {
+        std::byte bits[Window::size / 8];
+        Receipt receipt;
+        receipt.via = stream.via;
+        for (std::size_t i = 0; i < Receipt::brokers_max; ++i) {
+            receipt.copies[i] = stream.copies[i];
+            if (stream.copies[i] != 0) receipt.brokers = static_cast<std::uint8_t>(i + 1);
+        }
+        receipt.done = Bytes(bits, stream.seen.write(bits));
+        to.clear();
+        std::byte* const room = to.extend(receipt.size());
+        if (room != nullptr) receipt.write(room);
+        return room != nullptr;
+    }
+    static void acknowledged(Stream& stream) {
+        stream.Due::unlink();
+        stream.came_by = 0;
+    }
+
+    /// How long a stream is remembered after it was last heard of: by then whatever was recorded of it is stale.
+    Duration memory() const { return lifetime + limits_.clock_tolerance * 2; }
+    TimePoint deadline() { return oldest() == nullptr ? TimePoint::never() : oldest()->heard + memory(); }
+    void expire(TimePoint now) {
+        while (Stream* stream = oldest()) {
+            if (stream->heard + memory() > now) return;
+            forget(stream);
+        }
+    }
+    /// For how long a copy is valid at most.
+    static constexpr Duration lifetime = Duration::seconds(30);
+
 private:
-    using Transaction = stun::Transaction;
+    static constexpr std::size_t overhead = 128;
 
-    // A server, and what its name was last resolved to.
-    struct Server {
-        ExternalAddress* owner = nullptr;
-        Endpoint endpoint;
-        IpAddress resolved[2];
+    Stream* oldest() { return static_cast<Stream*>(static_cast<Heard*>(streams_.front())); }
+    // The sender chooses the number, and is not to choose the place.
+    std::uint64_t mix(std::uint64_t id) const { return Random(id ^ seed_).next(); }
+    Stream* find_or_make(const Envelope& e) {
+        const std::uint64_t mixed = mix(e.stream);
+        if (Stream* const known = index_.find(mixed, e)) return known;
+        // It may be one that was forgotten for want of room: what was recorded of it is not to come again.
+        refused_as_ = Verdict::stale;
+        if (e.sealed && e.time <= forgotten_) return nullptr;
+        refused_as_ = Verdict::no_room;
+        if (index_.size() >= limits_.streams) {
+            Stream* const silent = oldest();
+            if (silent == nullptr) return nullptr;
+            if (silent->sealed && silent->time > forgotten_) forgotten_ = silent->time;
+            forget(silent);
+        }
+        auto* const stream = new (std::nothrow) Stream;
+        if (stream == nullptr || !stream->name.append(e.from.data(), e.from.size())) {
+            delete stream;
+            return nullptr;
+        }
+        stream->id = e.stream;
+        stream->mixed = mixed;
+        stream->sealed = e.sealed;
+        if (!index_.insert(stream)) {
+            delete stream;
+            return nullptr;
+        }
+        return stream;
+    }
+    void forget(Stream* stream) {
+        while (auto* const held = static_cast<Held*>(stream->held.front())) {
+            held_ -= held->payload.size() + overhead;
+            delete held;
+        }
+        index_.erase(stream);
+        delete stream;
+    }
+
+    const Limits& limits_;
+    const std::uint64_t seed_;
+    Index<Stream, Envelope> index_;
+    List streams_;  // the longest silent first
+    List due_;
+    std::size_t held_ = 0;
+    std::int64_t forgotten_ = INT64_MIN;
+    Verdict refused_as_ = Verdict::no_room;
+};
+
+}  // namespace rejoin::inline v0_1::signalling
+
+namespace rejoin::inline v0_1::signalling {
+
+/// The messages that were accepted, until they have arrived or failed. Each receiver has a stream of numbered messages of its own.
+///
+///     waiting --copies given to brokers--> under way --acknowledged--> done
+///        ^------ no acknowledgement in time, ------'  --expired------> done
+///                or all its brokers are gone
+class Outbox {
+public:
+    using Set = Brokers::Set;
+
+    struct Peer;
+    // In its peer's list from the beginning to the end; in `due` as long as copies of it are to be given to brokers.
+    struct Queued : ListNode {};
+    struct Due : ListNode {};
+    struct Message : Queued, Due {
+        Peer* peer = nullptr;
+        Token token = 0;
+        std::uint64_t number = 0, after = 0;
+        Array<std::byte> payload;
+        TimePoint expires, sent_at, retry_at = TimePoint::never();
+        int retries = 0;
+        Set wanted = 0;  // brokers that are to have a copy
+        Set with = 0;    // that have had one
+        bool ordered = false;
+        bool again = false;  // a copy may have come already
         Error error;
-        Resolver::Query query{Delegate<void(Resolver::Answer&&)>::template to<&Server::answered>(this)};
+    };
+    struct Peer : ListNode {
+        Array<char> name;
+        std::uint64_t name_hash = 0;
+        std::uint64_t stream = 0;
+        std::uint64_t last = 0, last_ordered = 0;  // numbers
+        std::uint64_t heard = 0;                   // the greatest `base` of an acknowledgement
+        std::uint32_t confirmed[Receipt::brokers_max] = {};
+        Duration round_trip;
+        List messages;  // by number
+        TimePoint idle_since;
 
-        const IpAddress& address(Family family) const {
-            if (endpoint.name() != nullptr) return resolved[family == Family::v6];
-            static constexpr IpAddress none;
-            return endpoint.ip().family == family ? endpoint.ip() : none;
-        }
-        void forget() {
-            query.cancel();
-            endpoint = {};
-            resolved[0] = resolved[1] = {};
-            error = {};
-        }
-        void answered(Resolver::Answer&& answer) {
-            error = answer.error();
-            if (answer)
-                for (Family family : {Family::v4, Family::v6}) {
-                    IpAddress& to = resolved[family == Family::v6];
-                    to = {};
-                    for (const IpAddress& ip : *answer)
-                        if (ip.family == family && to.family == Family::none) to = ip;
-                }
-            owner->go_on();
+        TextView view() const { return {name.data(), name.size()}; }
+        std::uint64_t hash() const { return name_hash; }
+        bool is(TextView other) const { return view() == other; }
+        Message* oldest() { return static_cast<Message*>(static_cast<Queued*>(messages.front())); }
+        std::uint64_t base() { return oldest() == nullptr ? last + 1 : oldest()->number; }
+        // Twice what it usually takes.
+        Duration patience() const {
+            return round_trip == Duration() ? Duration::milliseconds(500) : Duration::milliseconds(100) + round_trip * 2;
         }
     };
 
-    // A local address, and the look-up from it. The socket is open while that is under way.
-    struct Local {
-        Local(ExternalAddress& o, const IpAddress& i, std::uint32_t index)
-            : owner(o), ip(i), interface_index(index), watch(o.loop_, Delegate<void(Ready)>::template to<&Local::readable>(this)) {}
-
-        void close() {
-            watch.stop();
-            socket.close();
-            for (Transaction& transaction : transactions) transaction = {};
+    Outbox(const Limits& limits, std::uint64_t seed) : limits_(limits), random_(seed) {}
+    Outbox(const Outbox&) = delete;
+    ~Outbox() {
+        while (ListNode* node = done_.front()) delete static_cast<Message*>(static_cast<Queued*>(node));
+        while (ListNode* node = peers_.front()) {
+            Peer* const peer = static_cast<Peer*>(node);
+            while (Message* message = peer->oldest()) delete message;
+            delete peer;
         }
-        void readable(Ready) {
-            std::byte buffer[1500];  // no answer to a request of 28 bytes is longer
-            Endpoint from;
-            for (int n = 0; n < 16 && socket; ++n) {  // however many come, others get their turn
-                const auto size = socket.receive_from(buffer, from);
-                if (!size && size.error() == Errc::would_block) break;
-                if (!size) continue;
-                for (Transaction& transaction : transactions)
-                    if (transaction.receive(from, {buffer, *size}) && transaction.state() == Transaction::State::answered &&
-                        transaction.mapped().ip().family != ip.family)
-                        transaction.fail(Errc::unsupported);  // a translator's IPv4 address is not this family's
+    }
+
+    /// Accepts a message, which `brokers` are to have. `would_block`, `too_large`, `out_of_memory`.
+    Result<Token> add(TextView to, Bytes payload, const SendOptions& options, Brokers& brokers, TimePoint now) {
+        if (payload.size() > limits_.message || payload.size() + overhead > limits_.queue) return Errc::too_large;
+        Peer* const peer = find_or_make(to, now);
+        if (peer == nullptr) return peer_count_ >= limits_.peers ? refuse() : Error(Errc::out_of_memory);
+        if (payload.size() + overhead > limits_.queue - bytes_ || peer->last + 1 - peer->base() >= Window::size) return refuse();
+        auto* const message = new (std::nothrow) Message;
+        if (message == nullptr || !message->payload.append(payload.data(), payload.size())) {
+            delete message;
+            return Errc::out_of_memory;
+        }
+        message->peer = peer;
+        message->token = ++last_token_;
+        message->number = ++peer->last;
+        message->ordered = options.ordered;
+        if (options.ordered) message->after = std::exchange(peer->last_ordered, message->number);
+        message->expires = now + options.expiry;
+        message->sent_at = now;
+        bytes_ += payload.size() + overhead;
+        peer->messages.push(static_cast<Queued&>(*message));
+        want(*message, brokers.choose(peer->view(), limits_.copies, now));
+        if (message->expires < next_) next_ = message->expires;
+        return message->token;
+    }
+    bool drained() {
+        if (!refused_ || bytes_ > limits_.queue / 2) return false;
+        refused_ = false;
+        return true;
+    }
+    std::size_t bytes() const { return bytes_; }
+
+    /// A message of which a copy is to be given to a broker now, and to which; null when there is none.
+    Message* next(Set up, int& broker) {
+        while (auto* const message = static_cast<Message*>(static_cast<Due*>(due_.front()))) {
+            message->wanted &= up;
+            if (message->wanted == 0) {
+                message->Due::unlink();
+                continue;
             }
-            owner.go_on();
+            broker = __builtin_ctz(message->wanted);
+            return message;
         }
-
-        ExternalAddress& owner;
-        const IpAddress ip;
-        std::uint32_t interface_index;
-        bool wanted = true;
-        bool through = false;  // the round is, for this one
-        External external;
-        Error send_error;  // the system did not take the last request
-        TimePoint decide_at = TimePoint::never();
-        Socket socket;
-        Loop::Watch watch;  // after the socket: it stops before that is closed
-        Transaction transactions[servers_max];
-    };
-
-    void changed(const NetworkChange& change) {
-        if (server_count_ != 0 && change.early && !change.noise && (change.major || change.may_help())) {
-            TimePoint at = loop_.now() + options_.after_change;
-            if (at < last_round_ + options_.after_change * 5) at = last_round_ + options_.after_change * 5;
-            if (at < round_at_) round_at_ = at;
-            arm();
+        return nullptr;
+    }
+    /// It was given to that broker, or the broker did not take it.
+    void given(Message& message, int broker, bool taken, TimePoint now) {
+        message.wanted &= ~Brokers::one(broker);
+        if (taken) {
+            if (message.with == 0 && !message.again) message.sent_at = now;
+            message.with |= Brokers::one(broker);
         }
-        observers_.publish(change);
+        if (message.wanted == 0) message.Due::unlink();
+        if (message.retry_at == TimePoint::never()) plan(message, now);
+    }
+    /// A broker has come: whatever it is chosen for and has not had, it is to have.
+    void came_up(int broker, Brokers& brokers, TimePoint now) {
+        each([&](Message& message) {
+            if ((brokers.choose(message.peer->view(), limits_.copies, now) & Brokers::one(broker)) != 0)
+                want(message, Brokers::one(broker));
+        });
+    }
+    /// A broker has gone: what nobody else has is to go elsewhere.
+    void went_down(int broker, Brokers& brokers, TimePoint now) {
+        each([&](Message& message) {
+            message.with &= ~Brokers::one(broker);
+            message.wanted &= ~Brokers::one(broker);
+            if (message.with != 0) return;
+            message.again = true;
+            want(message, brokers.choose(message.peer->view(), limits_.copies, now));
+        });
     }
 
-    void due() {
-        if (loop_.now() >= round_at_) begin_round();
-        go_on();
-    }
-
-    void begin_round() {
-        const TimePoint now = loop_.now();
-        for (Local* local : locals_)  // the interval is shorter than some server's silence
-            if (!local->through && now >= last_round_ + options_.interval)
-                finish(*local, local->decide_at == TimePoint::never() ? Errc::timed_out : Errc::ok);
-        last_round_ = now;
-        round_at_ = now + options_.interval;
-        choose_locals();
-        for (Local* local : locals_) open(*local);
-        for (std::size_t i = 0; i < server_count_; ++i) {
-            servers_[i].owner = this;
-            if (servers_[i].endpoint.name() == nullptr) continue;
-            if (auto started = servers_[i].query.start(Resolver::of(loop_), servers_[i].endpoint.name()); !started)
-                servers_[i].error = started.error();
+    /// What the receiver has. Returns whether it says anything new; `confirm(broker, copies)`, `took(broker, round_trip)`.
+    template <class Confirm, class Took>
+    bool acknowledged(const Envelope& ack, const Receipt& receipt, TimePoint now, Confirm confirm, Took took) {
+        Peer* const peer = find(ack.from);
+        if (peer == nullptr || peer->stream != ack.stream || ack.base <= peer->heard || ack.number > peer->last) return false;
+        peer->heard = ack.base;
+        bool progress = false;
+        for (int i = 0; i < receipt.brokers; ++i) {
+            if (receipt.copies[i] > peer->confirmed[i]) confirm(i, receipt.copies[i] - peer->confirmed[i]);
+            peer->confirmed[i] = receipt.copies[i];  // a receiver that was restarted counts anew
         }
-    }
-
-    // Brings `locals_` up to date: those that lead to the internet first, then as the state lists them.
-    void choose_locals() {
-        for (Local* local : locals_) local->wanted = false;
-        const NetworkState& now = state();
-        for (Family family : {Family::v4, Family::v6}) {
-            IpAddress any;
-            any.family = family;
-            const Route& route = now.route_for(family);
-            nowhere_[family == Family::v6].error = Errc::address_lost;
-            if (!now.known)
-                want(any, 0);
-            else if (route.present && !route.source.is_unspecified() && !route.source.is_link_local())
-                want(route.source, route.interface_index);
-        }
-        for (const InterfaceAddress& a : now.addresses) {
-            const Interface* by = now.find_interface(a.interface_index);
-            if (now.known && a.usable() && !a.ip.is_loopback() && !a.ip.is_link_local() && by != nullptr && by->running() && !by->noise &&
-                now.route_for(a.ip.family).present)
-                want(a.ip, a.interface_index);
-        }
-        for (std::size_t i = locals_.size(); i-- > 0;) {
-            if (locals_[i]->wanted) continue;
-            delete locals_[i];
-            locals_.erase(i);
-        }
-    }
-    void want(const IpAddress& ip, std::uint32_t interface_index) {
-        std::size_t wanted = 0;
-        for (Local* local : locals_) {
-            if (local->ip == ip && !std::exchange(local->wanted, true)) local->interface_index = interface_index;
-            if (local->ip == ip) return;
-            if (local->wanted) ++wanted;
-        }
-        if (wanted >= local_addresses_max) return;
-        auto* local = new (std::nothrow) Local(*this, ip, interface_index);
-        if (local != nullptr && !locals_.push(local)) delete local;
-    }
-
-    // A new socket for each round: a port that answers of before do not find, nor those who have seen it.
-    void open(Local& local) {
-        local.close();
-        local.through = false;
-        local.decide_at = TimePoint::never();
-        local.send_error = {};
-        auto socket = Socket::udp(local.ip.family);
-        if (socket) {
-            local.socket = std::move(*socket);
-            Result<void> ready = local.socket.bind(local.ip, 0);
-            if (ready) ready = local.watch.start(local.socket.fd(), Ready::readable);
-            if (ready) return;
-            socket = ready.error();
-        }
-        finish(local, socket.error());
-    }
-
-    // Asks whom there is to ask, hears what there is to be heard, and says when it has to be called again.
-    void go_on() {
-        for (Local* local : locals_) {
-            if (local->through) continue;
-            bool waiting = false;
-            for (std::size_t i = 0; i < server_count_; ++i) {
-                ask(*local, local->transactions[i], servers_[i]);
-                waiting = waiting || local->transactions[i].state() == Transaction::State::running || servers_[i].query.busy();
+        for (Message* message = peer->oldest(); message != nullptr;) {
+            Message& one = *message;
+            message = after(one);
+            const std::uint64_t bit = one.number - ack.number - 1;
+            const bool done = one.number <= ack.number ||
+                              (bit / 8 < receipt.done.size() &&
+                               (std::to_integer<unsigned>(receipt.done[static_cast<std::size_t>(bit / 8)]) >> (bit % 8) & 1) != 0);
+            if (!done) continue;
+            if (one.number == ack.after && !one.again) {  // of one that was sent again it is not known which copy that was (Karn)
+                const Duration took_it = now - one.sent_at;
+                peer->round_trip = peer->round_trip == Duration() ? took_it : (peer->round_trip * 7 + took_it) / 8;
+                took(int{receipt.via}, took_it);
             }
-            judge(*local, waiting);
+            finish(one, {}, now);
+            progress = true;
         }
-        arm();
+        // The receiver is there: what it has not had does not wait as long as for one that may not be.
+        const TimePoint by = now + peer->patience();
+        for (Message* message = progress ? peer->oldest() : nullptr; message != nullptr; message = after(*message)) {
+            message->retries = 0;
+            if (message->retry_at > by && message->retry_at != TimePoint::never()) message->retry_at = by;
+            soon(*message);
+        }
+        return true;
     }
 
-    void ask(Local& local, Transaction& transaction, const Server& server) {
-        const IpAddress& to = server.address(local.ip.family);
-        if (transaction.state() == Transaction::State::idle && to.family != Family::none) {
-            stun::TransactionId id;
-            if (auto random = entropy(id.bytes))
-                transaction.start(id, {to, server.endpoint.port()}, loop_.now(), options_.rto);
-            else
-                transaction.fail(random.error());
+    TimePoint deadline() const { return next_; }
+    /// Gives up what has expired, and sends again what was not acknowledged in time. Returns how many that were.
+    std::uint64_t expire(Brokers& brokers, TimePoint now) {
+        if (now < next_) return 0;
+        next_ = TimePoint::never();
+        std::uint64_t again = 0;
+        each([&](Message& message) {
+            if (message.expires <= now) return finish(message, Errc::timed_out, now);
+            if (message.retry_at <= now) {
+                ++again;
+                ++message.retries;
+                message.again = true;
+                message.retry_at = TimePoint::never();
+                // One broker more each time, until it goes by all.
+                const int copies = limits_.copies == 0 ? 0 : limits_.copies + message.retries;
+                want(message, brokers.choose(message.peer->view(), copies, now));
+            }
+            soon(message);
+        });
+        for (ListNode* node = peers_.front(); node != nullptr;) {
+            auto* const peer = static_cast<Peer*>(node);
+            node = peers_.next(*node);
+            if (!peer->messages.empty()) continue;
+            if (peer->idle_since + forget_after <= now && done_.empty())
+                forget(peer);
+            else if (peer->idle_since + forget_after < next_)
+                next_ = peer->idle_since + forget_after;
         }
-        if (!transaction.advance(loop_.now())) return;
-        const auto request = stun::encode_request(transaction.id());  // 28 bytes, which always fit
-        const auto sent = local.socket.send_to(*request, transaction.server().ip(), transaction.server().port());
-        // A route may be missing for a moment: the request is repeated in any case.
-        local.send_error = sent.error() == Errc::would_block ? Error() : sent.error();
+        return again;
+    }
+    /// Gives up everything.
+    void cancel(TimePoint now) {
+        each([&](Message& message) { finish(message, Errc::cancelled, now); });
+    }
+    /// One that is done, which is then the caller's; null when there is none.
+    Message* take_done() {
+        auto* const message = static_cast<Message*>(static_cast<Queued*>(done_.front()));
+        if (message != nullptr) message->Queued::unlink();
+        return message;
     }
 
-    void judge(Local& local, bool waiting) {
-        const detail::ExternalVote vote = detail::count_votes({local.transactions, server_count_}, local.external.address);
-        if (vote.answers != 0 && local.decide_at == TimePoint::never()) local.decide_at = loop_.now() + options_.rto / 2;
-        if (waiting && loop_.now() < local.decide_at) return;
-        IpAddress before = local.external.address;
-        if (vote.winner != nullptr) {
-            const IpAddress& now = vote.winner->mapped().ip();
-            if (vote.answers > 1)
-                local.external.mapping = vote.disagree ? NatMapping::differs : NatMapping::same;
-            else if (!(now == before))
-                local.external.mapping = NatMapping::unknown;
-            local.external.address = now;
-            local.external.port = vote.winner->mapped().port();
-            local.external.server = vote.winner->server();
-            local.external.error = {};
-        }
-        if (!waiting) finish(local, vote.winner != nullptr ? Error() : failure(local));
-        if (vote.winner == nullptr) return;
+private:
+    static constexpr std::size_t overhead = 128;
+    // A receiver forgets a stream that is silent; one that is taken up again begins anew.
+    static constexpr Duration forget_after = Duration::seconds(60);
 
-        const bool moved = before.family != Family::none && !(before == local.external.address);
-        IpAddress& told = told_[local.ip.family == Family::v6];
-        if (&local == leading(local.ip.family)) {
-            before = std::exchange(told, local.external.address);
-            if (before == told) return;
-        } else if (!moved) {
+    static Message* after(Message& message) {
+        return static_cast<Message*>(static_cast<Queued*>(message.peer->messages.next(static_cast<Queued&>(message))));
+    }
+    Peer* find(TextView name) const { return index_.find(hash(name), name); }
+    std::uint64_t hash(TextView name) const {
+        std::uint64_t h = 0xcbf29ce484222325;
+        for (char c : name) h = (h ^ static_cast<unsigned char>(c)) * 0x100000001b3;
+        return Random(h).next();
+    }
+    Peer* find_or_make(TextView name, TimePoint now) {
+        if (Peer* const known = find(name)) return known;
+        if (peer_count_ >= limits_.peers) return nullptr;
+        auto* const peer = new (std::nothrow) Peer;
+        if (peer == nullptr || !peer->name.append(name.data(), name.size())) {
+            delete peer;
+            return nullptr;
+        }
+        peer->name_hash = hash(name);
+        peer->stream = random_.next();
+        peer->idle_since = now;
+        if (!index_.insert(peer)) {
+            delete peer;
+            return nullptr;
+        }
+        ++peer_count_;
+        peers_.push(*peer);
+        return peer;
+    }
+    void forget(Peer* peer) {
+        index_.erase(peer);
+        --peer_count_;
+        delete peer;
+    }
+    Error refuse() {
+        refused_ = true;
+        return Errc::would_block;
+    }
+    template <class F>
+    void each(F f) {
+        for (ListNode* node = peers_.front(); node != nullptr; node = peers_.next(*node)) {
+            auto* const peer = static_cast<Peer*>(node);
+            for (Message* message = peer->oldest(); message != nullptr;) {
+                Message& one = *message;
+                message = after(one);
+                f(one);
+            }
+        }
+    }
+    void want(Message& message, Set brokers) {
+        message.wanted |= brokers;
+        if (message.wanted != 0) due_.push(static_cast<Due&>(message));
+    }
+    // When it is sent again, if nothing is heard: later each time.
+    void plan(Message& message, TimePoint now) {
+        Duration pause = message.peer->patience();
+        for (int i = 0; i < message.retries && pause < limits_.retry_max; ++i) pause = pause * 2;
+        message.retry_at = now + (pause < limits_.retry_max ? pause : limits_.retry_max);
+        soon(message);
+    }
+    void soon(const Message& message) {
+        const TimePoint when = message.retry_at < message.expires ? message.retry_at : message.expires;
+        if (when < next_) next_ = when;
+    }
+    void finish(Message& message, Error error, TimePoint now) {
+        message.error = error;
+        message.Due::unlink();
+        message.Queued::unlink();
+        bytes_ -= message.payload.size() + overhead;
+        if (message.peer->messages.empty()) {
+            message.peer->idle_since = now;
+            if (now + forget_after < next_) next_ = now + forget_after;
+        }
+        done_.push(static_cast<Queued&>(message));
+    }
+
+    const Limits& limits_;
+    Random random_;
+    Index<Peer, TextView> index_;
+    List peers_, due_, done_;
+    std::size_t peer_count_ = 0;
+    std::size_t bytes_ = 0;
+    Token last_token_ = 0;
+    TimePoint next_ = TimePoint::never();
+    bool refused_ = false;
+};
+
+}  // namespace rejoin::inline v0_1::signalling
+
+namespace rejoin::inline v0_1::signalling {
+
+/// Turns the payload of one peer's message into what goes over the brokers, or back. False where that cannot be, or memory is out.
+using Cipher = Function<bool(TextView peer, Bytes from, Array<std::byte>& to)>;
+
+/// A copy to be given to a broker.
+struct Copy {
+    int broker = 0;
+    TextView to;
+    Bytes bytes;     ///< until the next call of anything
+    Duration valid;  ///< no use after that
+};
+
+/// Signalling by several brokers as one. Pure: what came from brokers and the times go in, copies for brokers and events come out.
+///
+/// `now` is a monotonic time; `wall` milliseconds since 1970, of which only peers that share a key take notice.
+class Exchange {
+public:
+    /// `seed` from the system's entropy.
+    Exchange(const Limits& limits, std::uint64_t seed)
+        : limits_(limits), random_(seed), outbox_(limits_, random_.next()), inbox_(limits_, random_.next()) {}
+    Exchange(const Exchange&) = delete;
+    ~Exchange() {
+        delete given_;
+        delete done_;
+    }
+
+    /// Under which name others reach this one: a level of a topic, of at most 128 bytes. `invalid_argument`; `out_of_memory`.
+    Result<void> set_name(TextView name) {
+        if (!valid_name(name) || !limits_.valid()) return Errc::invalid_argument;
+        name_.clear();
+        return name_.append(name.data(), name.size()) ? Result<void>() : Errc::out_of_memory;
+    }
+    TextView name() const { return {name_.data(), name_.size()}; }
+    static bool valid_name(TextView name) {
+        if (name.size() == 0 || name.size() > Envelope::name_max) return false;
+        for (char c : name)
+            if (c == '/') return false;
+        return mqtt::check_topic_name(name.bytes()) == mqtt::Violation::none;
+    }
+
+    /// From now on only what is sealed with this secret is taken from that peer, and what is sent to it is. For an empty name: from and to
+    /// everybody who has no secret of its own. `invalid_argument` for a name that may not be, and for less than 16 bytes; `out_of_memory`.
+    Result<void> share_key(TextView peer, Bytes secret) {
+        if ((peer.size() > 0 && !valid_name(peer)) || secret.size() < 16) return Errc::invalid_argument;
+        Key key;
+        if (!key.name.append(peer.data(), peer.size())) return Errc::out_of_memory;
+        const Bytes pieces[] = {TextView("rejoin signalling key").bytes()};
+        key.key = hmac_sha256(secret, pieces);
+        for (Key& known : keys_)
+            if (known.view() == peer) {
+                known = std::move(key);
+                return {};
+            }
+        return keys_.push(std::move(key)) ? Result<void>() : Errc::out_of_memory;
+    }
+    /// From now on payloads go through these, before they are sealed, and after the seal was looked at.
+    void set_ciphers(Cipher encrypt, Cipher decrypt) {
+        encrypt_ = std::move(encrypt);
+        decrypt_ = std::move(decrypt);
+    }
+
+    // ---- Brokers.
+
+    int add_broker(TextView label) { return brokers_.add(label); }
+    void remove_broker(int broker, TimePoint now) {
+        broker_down(broker, now);
+        brokers_.remove(broker);
+    }
+    void broker_up(int broker, TimePoint now) {
+        if (brokers_.health(broker).up) return;
+        brokers_.health(broker).up = true;
+        outbox_.came_up(broker, brokers_, now);
+    }
+    void broker_down(int broker, TimePoint now) {
+        if (!brokers_.health(broker).up) return;
+        brokers_.health(broker).up = false;
+        outbox_.went_down(broker, brokers_, now);
+    }
+    const Health& health(int broker) const { return brokers_.health(broker); }
+    const Counters& counters() const { return counters_; }
+
+    // ---- Sending.
+
+    /// Accepts a message. `invalid_argument`; `would_block` while too much is under way, to anybody or to that peer (see `drained`);
+    /// `too_large`; `out_of_memory`.
+    Result<Token> send(TextView to, Bytes payload, const SendOptions& options, TimePoint now) {
+        if (!valid_name(to) || options.expiry <= Duration() || name_.empty()) return Errc::invalid_argument;
+        if (payload.size() > limits_.message) return Errc::too_large;
+        Array<std::byte> encrypted;
+        if (encrypt_) {
+            if (!encrypt_(to, payload, encrypted)) return Errc::invalid_argument;
+            payload = {encrypted.data(), encrypted.size()};
+        }
+        return outbox_.add(to, payload, options, brokers_, now);
+    }
+    bool drained() { return outbox_.drained(); }
+    std::size_t queued() const { return outbox_.bytes(); }
+    void cancel(TimePoint now) { outbox_.cancel(now); }
+
+    /// The next copy for a broker; false when there is none for now.
+    bool next_copy(Copy& copy, TimePoint now, std::int64_t wall) {
+        const Brokers::Set up = brokers_.up();
+        while (acknowledging_ != 0 || inbox_.due() != nullptr) {
+            if (acknowledging_ == 0 && !acknowledge(*inbox_.due(), up, wall)) return false;
+            if (acknowledging_ == 0) continue;
+            copy = {__builtin_ctz(acknowledging_), {to_.data(), to_.size()}, {bytes_.data(), bytes_.size()}, Inbox::lifetime};
+            acknowledging_ &= acknowledging_ - 1;
+            message_ = nullptr;
+            return true;
+        }
+        message_ = outbox_.next(up, copy.broker);
+        if (message_ == nullptr) return false;
+        Outbox::Message& message = *message_;
+        const Duration left = message.expires - now, valid = left < Inbox::lifetime ? left : Inbox::lifetime;
+        Envelope e;
+        e.kind = Envelope::Kind::message;
+        e.ordered = message.ordered;
+        e.again = message.again;
+        e.via = static_cast<std::uint8_t>(copy.broker);
+        e.stream = message.peer->stream;
+        e.number = message.number;
+        e.base = message.peer->base();
+        e.after = message.after;
+        e.payload = {message.payload.data(), message.payload.size()};
+        if (!seal(e, message.peer->view(), valid, wall)) return false;
+        copy.to = message.peer->view();
+        copy.bytes = {bytes_.data(), bytes_.size()};
+        copy.valid = valid;
+        return true;
+    }
+    /// What became of that copy: whether the broker has taken it. Before anything else is called.
+    void given(const Copy& copy, bool taken, TimePoint now) {
+        if (message_ == nullptr) return;
+        if (taken)
+            brokers_.sent(copy.broker, now);
+        else
+            ++brokers_.health(copy.broker).refused;
+        outbox_.given(*std::exchange(message_, nullptr), copy.broker, taken, now);
+    }
+
+    // ---- Receiving.
+
+    /// Something came to this one's name by that broker. `next` then has what comes of it.
+    void received(int broker, Bytes bytes, TimePoint now, std::int64_t wall) {
+        if (bytes.size() > Envelope::header_size + Envelope::name_max + Envelope::seal_size + limits_.message + cipher_room) {
+            ++counters_.too_large;
             return;
         }
-        NetworkChange change;
-        change.kind = NetworkChange::Kind::external_address_changed;
-        change.early = change.settled = true;
-        change.major = moved;
-        change.family = local.ip.family;
-        change.interface_index = local.interface_index;
-        if (const Interface* by = state().find_interface(local.interface_index)) change.interface_name = by->name;
-        if (moved) change.local_address = local.ip;
-        change.old_address = before;
-        change.address = local.external.address;
-        change.server = local.external.server.ip();
-        change.server_port = local.external.server.port();
-        change.servers_disagree = vote.disagree;
-        change.before = change.after = &state();
-        observers_.publish(change);
+        const auto read = read_envelope(bytes);
+        if (!read || read->valid > Inbox::lifetime.milliseconds()) {
+            ++counters_.malformed;
+            return;
+        }
+        if (std::uint64_t* const why = refuse(*read, bytes, wall)) {
+            ++*why;
+            return;
+        }
+        read->kind == Envelope::Kind::message ? message(*read, broker, now) : acknowledged(*read, now);
     }
-    Error failure(const Local& local) const {
-        Error error = local.send_error;
-        for (std::size_t i = 0; i < server_count_ && !error; ++i) error = local.transactions[i].error();
-        for (std::size_t i = 0; i < server_count_ && !error; ++i) error = servers_[i].error;
-        return error ? error : Errc::unsupported;
-    }
-    void finish(Local& local, Error error) {
-        local.external.error = error;
-        local.through = true;
-        local.close();
+    /// The next event; its views hold until the next call of anything. False when there is none.
+    bool next(Event& event) {
+        delete std::exchange(given_, nullptr);
+        delete std::exchange(done_, nullptr);
+        if (releasing_ != nullptr) {
+            event = {Event::Kind::message, releasing_->sealed, 0, {}, releasing_->view(), {}};
+            if (std::exchange(fresh_, false)) {
+                ++counters_.messages;
+                event.payload = payload_;
+                return true;
+            }
+            given_ = inbox_.release(*releasing_);
+            if (given_ != nullptr) {
+                ++counters_.messages;
+                event.payload = {given_->payload.data(), given_->payload.size()};
+                return true;
+            }
+            releasing_ = nullptr;
+        }
+        done_ = outbox_.take_done();
+        if (done_ == nullptr) return false;
+        event = {done_->error ? Event::Kind::failed : Event::Kind::delivered, false, done_->token, done_->error, done_->peer->view(), {}};
+        return true;
     }
 
-    // The local address by which the family's route leads. Where the system does not say: one of that interface, or the one it chooses.
-    const Local* leading(Family family) const {
-        const Route& route = state().route_for(family);
-        const Local* any = nullptr;
-        for (const Local* local : locals_) {
-            if (local->ip.family != family) continue;
-            if (local->ip == route.source) return local;
-            if (any == nullptr &&
-                (local->ip.is_unspecified() || (route.source.is_unspecified() && local->interface_index == route.interface_index)))
-                any = local;
-        }
-        return any;
+    /// When `expire` has something to do.
+    TimePoint deadline() {
+        const TimePoint a = outbox_.deadline(), b = inbox_.deadline();
+        return a < b ? a : b;
+    }
+    void expire(TimePoint now) {
+        counters_.sent_again += outbox_.expire(brokers_, now);
+        inbox_.expire(now);
     }
 
-    // Sets the one timer to what comes first.
-    void arm() {
-        TimePoint next = round_at_;
-        const auto sooner = [&](TimePoint t) { next = t < next ? t : next; };
-        for (const Local* local : locals_) {
-            if (local->through) continue;
-            for (const Transaction& transaction : local->transactions) sooner(transaction.due());
-            if (local->decide_at > loop_.now()) sooner(local->decide_at);
+private:
+    // By which encryption may make a message longer.
+    static constexpr std::size_t cipher_room = 256;
+
+    struct Key {
+        Array<char> name;
+        Digest key;
+        TextView view() const { return {name.data(), name.size()}; }
+    };
+    const Digest* key_of(TextView peer) const {
+        const Digest* found = nullptr;
+        for (const Key& key : keys_) {
+            if (key.view() == peer) return &key.key;
+            if (key.name.empty()) found = &key.key;
         }
-        timer_.at(next);
+        return found;
+    }
+    bool seal(Envelope& e, TextView to, Duration valid, std::int64_t wall) {
+        const Digest* const key = key_of(to);
+        e.sealed = key != nullptr;
+        e.from = name();
+        e.time = wall;
+        e.valid = static_cast<std::uint32_t>(valid > Duration() ? valid.milliseconds() : 0);
+        bytes_.clear();
+        std::byte* const room = bytes_.extend(e.size());
+        if (room != nullptr) write(room, e, to, key != nullptr ? *key : Digest());
+        return room != nullptr;
+    }
+    // The counter of what is wrong with it; null when it is good.
+    std::uint64_t* refuse(const Envelope& e, Bytes bytes, std::int64_t wall) {
+        const Digest* const key = key_of(e.from);
+        if (key == nullptr) return e.sealed ? &counters_.forged : nullptr;
+        if (!e.sealed) return &counters_.unsealed;
+        if (!genuine(bytes, name(), *key)) return &counters_.forged;
+        const std::int64_t late = detail::subtract(wall, e.time), tolerance = limits_.clock_tolerance.milliseconds();
+        return late > tolerance + e.valid || late < -tolerance ? &counters_.stale : nullptr;
+    }
+    void message(const Envelope& e, int broker, TimePoint now) {
+        Health& health = brokers_.health(broker);
+        Inbox::Stream* stream = nullptr;
+        Inbox::Verdict verdict = inbox_.look(e, broker, now, stream);
+        ++health.came;
+        releasing_ = stream;  // what was held may have been waiting for one that its sender has given up
+        if (verdict == Inbox::Verdict::duplicate) ++counters_.duplicates;
+        if (verdict == Inbox::Verdict::stale) ++counters_.stale;
+        if (verdict == Inbox::Verdict::no_room) ++counters_.no_room;
+        if (verdict != Inbox::Verdict::fresh && verdict != Inbox::Verdict::held) return;
+        payload_ = e.payload;
+        if (decrypt_) {
+            decrypted_.clear();
+            if (!decrypt_(e.from, e.payload, decrypted_)) {
+                ++counters_.forged;
+                return;
+            }
+            payload_ = {decrypted_.data(), decrypted_.size()};
+        }
+        if (verdict == Inbox::Verdict::held) {
+            bool already = false;
+            if (!inbox_.hold(*stream, e, payload_, already))
+                ++counters_.no_room;
+            else if (already)
+                ++counters_.duplicates;
+            else
+                ++health.first;
+            return;
+        }
+        ++health.first;
+        inbox_.take(*stream, e);
+        fresh_ = true;
+    }
+    void acknowledged(const Envelope& e, TimePoint now) {
+        Receipt receipt;
+        if (!Receipt::read(e.payload, receipt)) {
+            ++counters_.malformed;
+            return;
+        }
+        const auto confirm = [this](int broker, std::uint32_t copies) { brokers_.confirmed(broker, copies); };
+        const auto took = [this](int broker, Duration round_trip) {
+            if (brokers_.has(broker)) brokers_.took(broker, round_trip);
+        };
+        if (outbox_.acknowledged(e, receipt, now, confirm, took)) brokers_.look(now);
+    }
+    // Makes the acknowledgement, for the brokers by which the messages came, or for whichever are up. False when memory is out.
+    bool acknowledge(Inbox::Stream& stream, Brokers::Set up, std::int64_t wall) {
+        Envelope e;
+        e.kind = Envelope::Kind::acknowledgement;
+        e.stream = stream.id;
+        e.number = stream.seen.lowest();
+        const auto clock = static_cast<std::uint64_t>(wall > 0 ? wall : 0);
+        stream.stamp = stream.stamp >= clock ? stream.stamp + 1 : clock;  // a program that was started anew goes on from there
+        e.base = stream.stamp;
+        e.after = stream.newest;
+        to_.clear();
+        if (!Inbox::write_receipt(stream, receipt_) || !to_.append(stream.name.data(), stream.name.size())) return false;
+        e.payload = {receipt_.data(), receipt_.size()};
+        if (!seal(e, stream.view(), Inbox::lifetime, wall)) return false;
+        acknowledging_ = (stream.came_by & up) != 0 ? stream.came_by & up : up;
+        Inbox::acknowledged(stream);
+        return true;
+    }
+
+    const Limits limits_;
+    Random random_;
+    Array<char> name_;
+    Array<Key> keys_;
+    Cipher encrypt_, decrypt_;
+    Brokers brokers_;
+    Outbox outbox_;
+    Inbox inbox_;
+    Counters counters_;
+    // What is being given on.
+    Inbox::Stream* releasing_ = nullptr;
+    bool fresh_ = false;
+    Bytes payload_;
+    Array<std::byte> decrypted_;
+    Inbox::Held* given_ = nullptr;
+    Outbox::Message* done_ = nullptr;
+    // What is being sent.
+    Brokers::Set acknowledging_ = 0;
+    Outbox::Message* message_ = nullptr;
+    Array<std::byte> bytes_, receipt_;
+    Array<char> to_;
+};
+
+}  // namespace rejoin::inline v0_1::signalling
+
+namespace rejoin::inline v0_1 {
+
+/// Small messages between peers that know each other's names, by way of several MQTT brokers as one: each message goes out over all of them
+/// (or the first few of an order that both sides have), arrives once, and counts as sent when the receiving peer says so. Any broker may
+/// die, stall or lie (signalling/README.md).
+///
+/// Belongs to its loop's thread, and is neither copied nor moved. A handler may destroy it and call anything. `E`, `T` and `R` are the
+/// policies of the pipes to the brokers.
+template <EventSource E = SystemEvents, Transport T = Tcp, RecoveryPolicy R = Persistent>
+class Signal {
+    using Client = mqtt::Client<E, T, R>;
+
+public:
+    struct Options {
+        typename Client::Options client = for_signalling();
+        signalling::Limits limits;
+        /// Peer `name` is reached at the topic `prefix/name`.
+        Text<63> prefix = TextView("rejoin");
+
+        // A broker that says nothing for 15 s is not there. What is sent has a clock of its own.
+        static typename Client::Options for_signalling() {
+            typename Client::Options options;
+            options.limits.keep_alive = Duration::seconds(10);
+            options.limits.answer = Duration::seconds(5);
+            return options;
+        }
+    };
+
+    /// As the peer of that name; it may be one level of a topic, of at most 128 bytes.
+    Signal(Loop& loop, TextView name) : Signal(loop, name, Options()) {}
+    Signal(Loop& loop, TextView name, const Options& options)
+        : loop_(loop),
+          options_(options),
+          exchange_(options.limits, seed()),
+          timer_(loop, Delegate<void()>::template to<&Signal::late>(this)),
+          kick_(loop, Delegate<void()>::template to<&Signal::kicked>(this)) {
+        static_cast<void>(exchange_.set_name(name));  // without one, whatever is asked for says so
+    }
+    Signal(const Signal&) = delete;
+    ~Signal() {
+        while (ListNode* node = brokers_.front()) delete static_cast<Broker*>(node);
+    }
+
+    // ---- Handlers. Each `on_…` returns an id for `remove_handler`, or 0 when the handler is empty or memory is out.
+
+    /// A peer has sent something: `peer` and `payload` of the event hold until the handlers have returned. The peer is told then.
+    HandlerId on_message(Function<void(const signalling::Event&)> handler) { return add(message_, std::move(handler)); }
+    /// What became of a message that `send` accepted: no error, and the peer's program has had it; `timed_out`: nobody has said so in time.
+    HandlerId on_delivery(Function<void(signalling::Token, Error)> handler) { return add(delivery_, std::move(handler)); }
+    /// A broker is connected to, or is not any more, and why.
+    HandlerId on_broker(Function<void(int broker, mqtt::ClientState, const mqtt::Trouble&)> handler) {
+        return add(broker_changed_, std::move(handler));
+    }
+    /// After `send` was refused with `would_block`: there is room again.
+    HandlerId on_drained(Function<void()> handler) { return add(drained_, std::move(handler)); }
+    /// Takes a handler away; false when there is none of that id.
+    bool remove_handler(HandlerId id) {
+        return id != 0 && (message_.remove(id) || delivery_.remove(id) || broker_changed_.remove(id) || drained_.remove(id));
+    }
+
+    // ---- Brokers: at most 32, added and removed at any time.
+
+    /// Goes to a broker, and returns its number. `who` says how to get in; without a name there, one is drawn by lot. Errors of
+    /// `mqtt::Client::connect`, and `would_block` when there are as many as there may be.
+    Result<int> add_broker(const Endpoint& to, mqtt::Connect who = {}) {
+        if (exchange_.name().size() == 0) return Errc::invalid_argument;
+        const int number = exchange_.add_broker(to_text(to));
+        if (number < 0) return Errc::would_block;
+        Text<63> drawn("rejoin-");
+        if (who.client_id.size() == 0) who.client_id = drawn.append_hex(seed());
+        auto* const broker = new (std::nothrow) Broker(*this, number);
+        Error error = broker == nullptr ? Errc::out_of_memory : Error();
+        if (!error) error = broker->client.connect(to, who).error();
+        if (!error) error = broker->client.subscribe(topic(exchange_.name())).error();
+        if (error) {
+            delete broker;
+            exchange_.remove_broker(number, loop_.now());
+            return error;
+        }
+        brokers_.push(*broker);
+        return number;
+    }
+    /// Leaves a broker; false when there is none of that number.
+    bool remove_broker(int number) {
+        Broker* const broker = find(number);
+        if (broker == nullptr) return false;
+        exchange_.remove_broker(number, loop_.now());
+        delete broker;
+        kick_.schedule();
+        return true;
+    }
+    /// What a broker has done; of none, as one that was just added.
+    signalling::Health health(int broker) const { return find(broker) != nullptr ? exchange_.health(broker) : signalling::Health(); }
+    /// What its connection is doing, and why.
+    Explanation explain(int broker) const { return find(broker) != nullptr ? find(broker)->client.explain() : Explanation(); }
+    const signalling::Counters& counters() const { return exchange_.counters(); }
+
+    // ---- Messages.
+
+    /// As `signalling::Exchange::share_key` and `set_ciphers`.
+    Result<void> share_key(TextView peer, Bytes secret) { return exchange_.share_key(peer, secret); }
+    void set_ciphers(signalling::Cipher encrypt, signalling::Cipher decrypt) {
+        exchange_.set_ciphers(std::move(encrypt), std::move(decrypt));
+    }
+    /// Accepts a message, connected or not: `on_delivery` tells what became of it. Errors of `signalling::Exchange::send`.
+    Result<signalling::Token> send(TextView peer, Bytes payload, const signalling::SendOptions& options = {}) {
+        auto token = exchange_.send(peer, payload, options, loop_.now());
+        if (token) kick_.schedule();
+        return token;
+    }
+    /// The same for text.
+    Result<signalling::Token> send(TextView peer, TextView text, const signalling::SendOptions& options = {}) {
+        return send(peer, text.bytes(), options);
+    }
+    /// Bytes of messages that were accepted and have not arrived yet, 128 more counted for each.
+    std::size_t queued() const { return exchange_.queued(); }
+
+private:
+    struct Broker : ListNode {
+        Broker(Signal& s, int n) : signal(s), number(n), client(s.loop_, s.options_.client) {
+            client.on_state([this](mqtt::ClientState state, const mqtt::Trouble& why) { signal.changed(*this, state, why); });
+            client.on_message([this](const mqtt::Packet& packet) { signal.received(*this, packet.payload); });
+            client.on_subscription([this](mqtt::Token, mqtt::Reason reason) { signal.subscribed(*this, reason); });
+        }
+        Signal& signal;
+        const int number;
+        Client client;
+    };
+
+    // Not from a clock: peers that start together must differ.
+    static std::uint64_t seed() {
+        std::byte bytes[8] = {};
+        static_cast<void>(entropy(bytes));
+        return load_big<std::uint64_t>(bytes);
+    }
+    template <class... Args>
+    HandlerId add(Handlers<Args...>& handlers, Function<void(Args...)> handler) {
+        return handlers.add(++last_handler_, std::move(handler)) ? last_handler_ : 0;
+    }
+    Broker* find(int number) const {
+        for (ListNode* node = brokers_.front(); node != nullptr; node = brokers_.next(*node))
+            if (static_cast<Broker*>(node)->number == number) return static_cast<Broker*>(node);
+        return nullptr;
+    }
+    Text<255> topic(TextView name) const { return Text<255>(options_.prefix).append("/").append(name); }
+
+    void changed(Broker& broker, mqtt::ClientState state, const mqtt::Trouble& why) {
+        // The subscription goes out before anything else: what is sent now is answered to somebody who listens.
+        if (state == mqtt::ClientState::connected)
+            exchange_.broker_up(broker.number, loop_.now());
+        else
+            exchange_.broker_down(broker.number, loop_.now());
+        kick_.schedule();
+        broker_changed_(broker.number, state, why);
+    }
+    // A broker that lets nobody listen is of no use.
+    void subscribed(Broker& broker, mqtt::Reason reason) {
+        if (!failed(reason)) return;
+        exchange_.broker_down(broker.number, loop_.now());
+        kick_.schedule();
+        mqtt::Trouble why;
+        why.reason = reason;
+        broker_changed_(broker.number, broker.client.state(), why);
+    }
+    void received(Broker& broker, Bytes bytes) {
+        exchange_.received(broker.number, bytes, loop_.now(), realtime_now());
+        kick_.schedule();
+        static_cast<void>(tell());
+    }
+    // False when a handler has destroyed this.
+    bool tell() {
+        for (signalling::Event event; exchange_.next(event);)
+            if (event.kind == signalling::Event::Kind::message ? !message_(event) : !delivery_(event.token, event.error)) return false;
+        return !exchange_.drained() || drained_();
+    }
+    void kicked() {
+        const TimePoint now = loop_.now();
+        const std::int64_t wall = realtime_now();
+        for (signalling::Copy copy; exchange_.next_copy(copy, now, wall);) {
+            const Text<255> to = topic(copy.to);
+            mqtt::Message message;
+            // The acknowledgement is the peer's, not the broker's.
+            message.qos = mqtt::Qos::at_most_once;
+            message.payload = copy.bytes;
+            message.expiry = copy.valid;
+            message.topic = to;
+            exchange_.given(copy, static_cast<bool>(find(copy.broker)->client.publish(message)), now);
+        }
+        if (tell()) timer_.at(exchange_.deadline());
+    }
+    void late() {
+        exchange_.expire(loop_.now());
+        kicked();
     }
 
     Loop& loop_;
-    E& events_;
-    ObserverList observers_;
-    NetworkObserver observer_;
+    const Options options_;
+    signalling::Exchange exchange_;
+    mutable List brokers_;
     Loop::Timer timer_;
-    Options options_;
-    Server servers_[servers_max];
-    std::size_t server_count_ = 0;
-    Array<Local*> locals_;
-    External nowhere_[2];  // of a family that has no local address
-    IpAddress told_[2];    // the external address that the observers know of, for each family
-    TimePoint last_round_, round_at_ = TimePoint::never();
+    Loop::Deferred kick_;
+    Handlers<const signalling::Event&> message_;
+    Handlers<signalling::Token, Error> delivery_;
+    Handlers<int, mqtt::ClientState, const mqtt::Trouble&> broker_changed_;
+    Handlers<> drained_;
+    HandlerId last_handler_ = 0;
 };
-
-}  // namespace rejoin::inline v0_1
-
-#include <utility>
-
-namespace rejoin::inline v0_1 {
-
-/// An event source whose network is what the program says it is: for tests, the users' own included. Belongs to the loop's thread.
-class Scripted {
-public:
-    explicit Scripted(Loop& loop) : feed_(loop), later_(loop, Delegate<void()>::to<&Scripted::apply>(this)) {}
-    /// The one of this loop, made when first asked for. Lives as long as the loop.
-    static Scripted& of(Loop& loop) { return loop.service<Scripted>(); }
-
-    const NetworkState& state() const { return feed_.state(); }
-    /// Tells `observer` of every change from now on, until it is unlinked or destroyed.
-    void observe(NetworkObserver& observer) { feed_.observe(observer); }
-    Error error() const { return {}; }
-
-    /// The network looks like this from now on; before this returns, the observers have been told what that changes. Called from an
-    /// observer, it takes effect when all have been told of the change under way, and the last call of several counts.
-    void set(NetworkState&& state) {
-        next_ = std::move(state);
-        next_.known = pending_ = true;
-        if (!feed_.publishing()) return apply();
-        if (!applying_) later_.schedule();
-    }
-    /// Tells of a change that is no difference between states: `woke`, `external_address_changed`.
-    void tell(const NetworkChange& change) { feed_.publish(change); }
-
-private:
-    void apply() {
-        applying_ = true;
-        while (std::exchange(pending_, false)) feed_.replace(std::move(next_));
-        applying_ = false;
-    }
-
-    ChangeFeed feed_;
-    Loop::Deferred later_;
-    NetworkState next_;
-    bool pending_ = false, applying_ = false;
-};
-
-}  // namespace rejoin::inline v0_1
-
-#if !defined(_WIN32)
-#include <limits.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/wait.h>
-
-extern char** environ;
-
-namespace rejoin::inline v0_1 {
-
-/// A descriptor, and what a program that inherits it calls it.
-struct NamedDescriptor {
-    int fd = -1;
-    TextView name;  ///< at most 255 characters from space to `~`, no `:`; may be empty
-    /// Whether it is made to block, as simple programs expect. False for one that other processes go on using, such as a listening socket
-    /// that several share: O_NONBLOCK belongs to all copies of a descriptor.
-    bool blocks = true;
-};
-
-/// How a program is started with sockets of this process.
-struct ProgramStart {
-    /// What to run, and its arguments; the last is null. A name without `/` is looked for as execvp(3) does.
-    const char* const* arguments = nullptr;
-    /// Becomes its standard input and output, as inetd does it; -1: none.
-    int standard_io = -1;
-    /// Become its descriptors 3, 4, … with LISTEN_FDS, LISTEN_FDNAMES and LISTEN_PID, as sd_listen_fds(3) expects them.
-    std::span<const NamedDescriptor> listen;
-    /// Becomes a Node child's channel, behind those, with NODE_CHANNEL_FD; -1: none. `Channel` speaks over the other end of its pair.
-    int channel = -1;
-};
-
-namespace detail {
-
-// The environment for a program that is started, in one block, made before fork(2): the child may allocate nothing.
-class Environment {
-public:
-    Result<void> make(const ProgramStart& start) {
-        if (!start.listen.empty()) {
-            Text<32> count("LISTEN_FDS=");
-            count.append_number(static_cast<std::int64_t>(start.listen.size()));
-            if (!add({count.data(), count.size()}) || !add("LISTEN_PID=00000000000000000000")) return Errc::out_of_memory;
-            pid_at_ = text_.size() - 21;
-            if (!put("LISTEN_FDNAMES=")) return Errc::out_of_memory;
-            for (const NamedDescriptor& named : start.listen) {
-                if (named.name.size() > 255) return Errc::invalid_argument;
-                for (char c : named.name)
-                    if (c < ' ' || c > '~' || c == ':') return Errc::invalid_argument;
-                if (!put(&named == &start.listen[0] ? TextView() : TextView(":")) || !put(named.name)) return Errc::out_of_memory;
-            }
-            if (!text_.push(0)) return Errc::out_of_memory;
-        }
-        if (start.channel >= 0) {
-            Text<40> fd("NODE_CHANNEL_FD=");
-            fd.append_number(3 + static_cast<std::int64_t>(start.listen.size()));
-            if (!add({fd.data(), fd.size()}) || !add("NODE_CHANNEL_SERIALIZATION_MODE=json")) return Errc::out_of_memory;
-        }
-        const std::size_t own = text_.size();
-        for (std::size_t at = 0; at < own; at += std::strlen(text_.data() + at) + 1)
-            if (!pointers_.push(text_.data() + at)) return Errc::out_of_memory;
-        for (char** variable = environ; *variable != nullptr; ++variable) {
-            bool ours = false;
-            for (TextView name : {"LISTEN_FDS=", "LISTEN_PID=", "LISTEN_FDNAMES=", "NODE_CHANNEL_FD=", "NODE_CHANNEL_SERIALIZATION_MODE="})
-                ours = ours || std::strncmp(*variable, name.data(), name.size()) == 0;
-            if (!ours && !pointers_.push(*variable)) return Errc::out_of_memory;
-        }
-        if (!pointers_.push(nullptr)) return Errc::out_of_memory;
-        return {};
-    }
-    // In the child, which is the first to know its number.
-    void set_process(pid_t process) {
-        if (pid_at_ == 0) return;
-        std::size_t digits = 1;
-        for (pid_t rest = process; rest >= 10; rest /= 10) ++digits;
-        text_[pid_at_ + digits] = 0;
-        for (; digits > 0; process /= 10) text_[pid_at_ + --digits] = static_cast<char>('0' + process % 10);
-    }
-    char** get() { return pointers_.data(); }
-
-private:
-    bool put(TextView text) { return text_.append(text.data(), text.size()); }
-    bool add(TextView variable) { return put(variable) && text_.push(0); }
-
-    Array<char> text_;
-    Array<char*> pointers_;
-    std::size_t pid_at_ = 0;
-};
-
-}  // namespace detail
-
-/// Starts a program that inherits sockets, which stay this process' as well: close what is not needed here. Once it runs, what became its
-/// standard input and output blocks, as such programs expect. Returns the process' number, for waitpid(2); the system's error where it
-/// could not be started, ENOENT for a program that is not there; `invalid_argument`; `out_of_memory`.
-inline Result<pid_t> start_program(const ProgramStart& start) {
-    if (start.arguments == nullptr || start.arguments[0] == nullptr || start.listen.size() > 4096) return Errc::invalid_argument;
-    detail::Environment environment;
-    if (auto made = environment.make(start); !made) return made.error();
-
-    // Copies above every place where one has to be, so that no place is another's source; closed by exec, and here in the end.
-    struct Move {
-        int from, to;  // to nowhere: -1
-        int flags;     // as they were, where it is to block; else -1
-    };
-    struct Moves {
-        ~Moves() {
-            for (const Move& move : all) ::close(move.from);
-        }
-        Error add(int fd, int to, int above, bool blocks) {
-            const int copy = ::fcntl(fd, F_DUPFD_CLOEXEC, above);
-            if (copy < 0) return Error::system(errno);
-            if (all.push({copy, to, blocks ? ::fcntl(copy, F_GETFL) : -1})) return {};
-            ::close(copy);
-            return Errc::out_of_memory;
-        }
-        Array<Move> all;
-    } moves;
-    int to = 3;
-    const int above = to + static_cast<int>(start.listen.size()) + 1;
-    Error error;
-    for (int place : {0, 1})
-        if (start.standard_io >= 0 && !error) error = moves.add(start.standard_io, place, above, true);
-    for (const NamedDescriptor& named : start.listen)
-        if (!error) error = moves.add(named.fd, to++, above, named.blocks);
-    if (start.channel >= 0 && !error) error = moves.add(start.channel, to, above, false);
-    Socket hears, reports;
-    if (!error) error = UnixSocket::pair(hears, reports).error();
-    if (!error) error = moves.add(reports.fd(), -1, above, false);
-    if (error) return error;
-    const int report = moves.all.back().from;
-
-    const pid_t child = ::fork();
-    if (child < 0) return Error::system(errno);
-    if (child == 0) {  // only what signal-safety(7) allows
-        int failure = 0;
-        for (const Move& move : moves.all)
-            if (move.to >= 0 && ::dup2(move.from, move.to) < 0) failure = errno;
-        const auto set_flags = [&](int without) {
-            for (const Move& move : moves.all)
-                if (move.flags >= 0) ::fcntl(move.from, F_SETFL, move.flags & ~without);
-        };
-        environment.set_process(::getpid());
-        environ = environment.get();
-        if (failure == 0) {
-            set_flags(O_NONBLOCK);
-            ::execvp(start.arguments[0], const_cast<char* const*>(start.arguments));
-            failure = errno;
-            set_flags(0);
-        }
-        static_cast<void>(!::write(report, &failure, sizeof failure));
-        ::_exit(127);
-    }
-    ::close(report);
-    moves.all.pop();
-    reports.close();
-    // Ends without a word once exec has closed the other end.
-    ::fcntl(hears.fd(), F_SETFL, ::fcntl(hears.fd(), F_GETFL) & ~O_NONBLOCK);
-    int failure = 0;
-    ssize_t n = 0;
-    do n = ::read(hears.fd(), &failure, sizeof failure);
-    while (n < 0 && errno == EINTR);
-    if (n != static_cast<ssize_t>(sizeof failure)) return child;
-    while (::waitpid(child, nullptr, 0) < 0 && errno == EINTR) {
-    }
-    return Error::system(failure);
-}
-
-/// A socket that this process was started with.
-struct Inherited {
-    Socket socket;
-    Text<255> name;
-};
-
-/// The sockets that this process was started with (LISTEN_FDS, sd_listen_fds(3)), in order: owned, non-blocking, close-on-exec. None when
-/// they were meant for another process. To be asked once: the environment is then cleared of them, for the programs that this one starts.
-/// `malformed` for an environment that makes no sense; `out_of_memory`.
-inline Result<Array<Inherited>> inherited_sockets() {
-    Array<Inherited> all;
-    const char* const fds = ::getenv("LISTEN_FDS");
-    const char* const pid = ::getenv("LISTEN_PID");
-    if (fds == nullptr || pid == nullptr || ::strtol(pid, nullptr, 10) != ::getpid()) return all;
-    char* end = nullptr;
-    const long count = ::strtol(fds, &end, 10);
-    if (*end != 0 || count < 0 || count > 4096) return Errc::malformed;
-    const char* name = ::getenv("LISTEN_FDNAMES");
-    if (!all.reserve(static_cast<std::size_t>(count))) return Errc::out_of_memory;
-    for (int fd = 3; fd < 3 + count; ++fd) {
-        Inherited one;
-        if (::fcntl(fd, F_GETFD) < 0) return Errc::malformed;
-        one.socket = Socket(fd);
-        if (name != nullptr) {
-            const std::size_t size = ::strcspn(name, ":");
-            one.name = TextView(name, size);
-            name = name[size] == ':' ? name + size + 1 : nullptr;
-        }
-        all.push(std::move(one));
-    }
-    for (const char* variable : {"LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"}) ::unsetenv(variable);
-    return all;
-}
-/// The connection that is this process' standard input, as inetd starts it: a copy, owned. `invalid_argument` where that is no socket.
-inline Result<Socket> standard_socket() {
-    int type = 0;
-    socklen_t size = sizeof type;
-    if (::getsockopt(0, SOL_SOCKET, SO_TYPE, &type, &size) != 0) return Errc::invalid_argument;
-    const int fd = ::fcntl(0, F_DUPFD_CLOEXEC, 3);
-    if (fd < 0) return Error::system(errno);
-    return Socket(fd);
-}
-/// The channel to the Node process, or the `start_program`, that has started this one (NODE_CHANNEL_FD): for `Channel::start`, once.
-/// `invalid_state` where there is none; `unsupported` for a channel that does not speak JSON.
-inline Result<Socket> parent_channel() {
-    const char* const fd = ::getenv("NODE_CHANNEL_FD");
-    const char* const mode = ::getenv("NODE_CHANNEL_SERIALIZATION_MODE");
-    if (fd == nullptr) return Errc::invalid_state;
-    if (mode != nullptr && !(TextView(mode) == TextView("json"))) return Errc::unsupported;
-    char* end = nullptr;
-    const long number = ::strtol(fd, &end, 10);
-    if (end == fd || *end != 0 || number < 0 || number > INT_MAX || ::fcntl(static_cast<int>(number), F_GETFD) < 0)
-        return Errc::invalid_state;
-    ::unsetenv("NODE_CHANNEL_FD");
-    ::unsetenv("NODE_CHANNEL_SERIALIZATION_MODE");
-    return Socket(static_cast<int>(number));
-}
-
-}  // namespace rejoin::inline v0_1
-#endif
-
-#if defined(__linux__)
-#include <sys/syscall.h>
-#endif
-
-namespace rejoin::inline v0_1 {
-
-#if defined(__linux__)
-/// Takes a copy of a socket out of another process, which need not help: `fd` is its number there (pidfd_getfd(2), Linux 5.6 and later).
-/// This process has to be allowed to trace that one (ptrace(2): the same user, as a rule, or CAP_SYS_PTRACE). Both have it then, and one of
-/// the two has to stop using it. The system's error: ESRCH, EBADF, EPERM, ENOSYS; `invalid_argument` for what is no socket.
-inline Result<Socket> pull_socket(std::int32_t process, int fd) {
-    const int other = static_cast<int>(::syscall(SYS_pidfd_open, process, 0));
-    if (other < 0) return Error::system(errno);
-    const int copy = static_cast<int>(::syscall(SYS_pidfd_getfd, other, fd, 0));
-    const int error = errno;
-    ::close(other);
-    if (copy < 0) return Error::system(error);
-    Socket socket = Socket::of_received(copy);
-    if (!socket.check_in()) return Errc::invalid_argument;
-    return socket;
-}
-#else
-template <bool exists = false>
-Result<Socket> pull_socket(std::int32_t, int) {
-    static_assert(exists, "this system lets no process take a descriptor out of another one (Linux does, by pidfd_getfd)");
-    return Errc::unsupported;
-}
-#endif
 
 }  // namespace rejoin::inline v0_1
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSL-1.0
 # A header includes only from its own floor or from floors below it: cmake -D INCLUDE=<include/> -P floors.cmake
-set(floors core os "session|mqtt|stun|handoff|firewall" "network|transport|recovery" "policies\\.hpp" "[^/]+\\.hpp")
+set(floors core os "session|mqtt|stun|signalling|handoff|firewall" "network|transport|recovery" "policies\\.hpp" "[^/]+\\.hpp")
 
 function(floor_of header result)
     set(floor 0)

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
+#include <ctime>
 #include <rejoin/os/clock.hpp>
 #include <rejoin/os/entropy.hpp>
 #include <vector>
@@ -17,6 +18,12 @@ TEST_CASE("Entropy fills what it is given, each time with something else") {
 }
 
 TEST_CASE("Entropy for nothing is no error") { CHECK(rejoin::entropy({})); }
+
+TEST_CASE("The real time is the system's") {
+    const std::int64_t before = std::int64_t{std::time(nullptr)}, now = realtime_now(), after = std::int64_t{std::time(nullptr)};
+    CHECK(now >= (before - 1) * 1000);  // time(2) may be a tick behind
+    CHECK(now <= (after + 2) * 1000);
+}
 
 TEST_CASE("The monotonic clock goes on and never back") {
     rejoin::TimePoint last = rejoin::monotonic_now();

@@ -1,29 +1,12 @@
 // SPDX-License-Identifier: BSL-1.0
 #include <cstdio>
-#include <cstdlib>
 
 #include "catch.hpp"
+#include "seeds.hpp"
 #include "session_world.hpp"
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || !defined(__OPTIMIZE__)
-#define SLOW 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SLOW 1
-#endif
-#endif
-
-// REJOIN_SEEDS says how many runs there are, REJOIN_SEED runs one again.
 TEST_CASE("a hostile network loses, repeats and reorders nothing") {
-    const char* const one = std::getenv("REJOIN_SEED");
-    const char* const many = std::getenv("REJOIN_SEEDS");
-#ifdef SLOW
-    const std::uint64_t usual = 300;  // an eighth, as they take so much longer
-#else
-    const std::uint64_t usual = 2'400;
-#endif
-    const std::uint64_t first = one != nullptr ? std::strtoull(one, nullptr, 10) : 1;
-    const std::uint64_t count = one != nullptr ? 1 : many != nullptr ? std::strtoull(many, nullptr, 10) : usual;
+    const auto [first, count] = sim::Seeds();
     sim::Tally all;
     for (std::uint64_t seed = first; seed < first + count; ++seed) {
         INFO("again: REJOIN_SEED=" << seed);
@@ -40,7 +23,7 @@ TEST_CASE("a hostile network loses, repeats and reorders nothing") {
         "%llu resumes, %llu with bytes to skip; %llu bytes, %llu sent again; %llu sessions unknown to a server that had to forget\n",
         n(all.resumes), n(all.skipped), n(all.bytes), n(all.replayed), n(all.unknown));
     std::printf("bytes lost, repeated or reordered: 0\n");
-    if (count >= 2'400) REQUIRE(all.all_outages() >= 100'000);
+    if (count >= sim::Seeds::many) REQUIRE(all.all_outages() >= 100'000);
 }
 
 TEST_CASE("the same seed gives the same run") {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-// `monotonic_now()` and `boottime_now()`: the only place where the library reads a clock. Everything below the loop takes time as an
+// `monotonic_now()`, `boottime_now()` and `realtime_now()`: the only place where the library reads a clock. Everything below the loop takes time as an
 // argument.
 #include <rejoin/os/bsd/clock.hpp>
 #include <rejoin/os/linux/clock.hpp>

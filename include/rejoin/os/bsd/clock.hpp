@@ -32,5 +32,8 @@ inline TimePoint monotonic_now() { return detail::read_clock(detail::awake_clock
 /// that a sleep is not seen there. Any thread.
 inline TimePoint boottime_now() { return detail::read_clock(detail::boottime_clock); }
 
+/// What the time is, in milliseconds since the beginning of 1970 (UTC): it may be set, and may jump. Any thread.
+inline std::int64_t realtime_now() { return detail::read_clock(CLOCK_REALTIME).nanoseconds() / 1'000'000; }
+
 }  // namespace rejoin::inline v0_1
 #endif

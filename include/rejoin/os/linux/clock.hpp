@@ -23,5 +23,8 @@ inline TimePoint monotonic_now() { return detail::read_clock(CLOCK_MONOTONIC); }
 /// it runs ahead of `monotonic_now()` is how long the host has slept since it was booted. Any thread.
 inline TimePoint boottime_now() { return detail::read_clock(CLOCK_BOOTTIME); }
 
+/// What the time is, in milliseconds since the beginning of 1970 (UTC): it may be set, and may jump. Any thread.
+inline std::int64_t realtime_now() { return detail::read_clock(CLOCK_REALTIME).nanoseconds() / 1'000'000; }
+
 }  // namespace rejoin::inline v0_1
 #endif

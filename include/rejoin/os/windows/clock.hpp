@@ -42,5 +42,13 @@ inline TimePoint boottime_now() {
     return detail::read_clock(clock);
 }
 
+/// What the time is, in milliseconds since the beginning of 1970 (UTC): it may be set, and may jump. Any thread.
+inline std::int64_t realtime_now() {
+    FILETIME time{};  // in 100 ns since 1601
+    ::GetSystemTimeAsFileTime(&time);
+    const auto units = static_cast<std::int64_t>(std::uint64_t{time.dwHighDateTime} << 32 | time.dwLowDateTime);
+    return (units - 116'444'736'000'000'000) / 10'000;
+}
+
 }  // namespace rejoin::inline v0_1
 #endif
