@@ -712,26 +712,32 @@ public:
     /// As people write it: `192.0.2.1:80`, `[2001:db8::1]:80`, `example.org:80`; without a port, and then an IPv6 address without brackets
     /// too, where there is a usual one. Not `valid` for anything else.
     [[gnu::cold]] static Endpoint parse(TextView text, int usual_port = -1) {
-        std::size_t end = text.size(), colons = 0;  // where the host ends
-        for (std::size_t i = 0; i < text.size(); ++i) colons += text[i] == ':' ? 1 : 0;
-        const bool bracketed = text.size() > 2 && text[0] == '[';
-        if (bracketed)
-            for (end = 1; end < text.size() && text[end - 1] != ']';) ++end;
-        else if (colons == 1)
-            while (text[end - 1] != ':') --end;
-        if (!bracketed && colons == 1) --end;
-        int port = end == text.size() ? usual_port : 0;
-        if (end != text.size()) {
-            if (text[end] != ':' || text.size() - end < 2 || text.size() - end > 6) return {};
-            for (std::size_t i = end + 1; i < text.size(); ++i) {
-                if (text[i] < '0' || text[i] > '9') return {};
-                port = port * 10 + (text[i] - '0');
+        const auto find = [&](char wanted) {
+            std::size_t i = 0;
+            while (i < text.size() && text[i] != wanted) ++i;
+            return i;
+        };
+        const bool bracketed = text.size() > 0 && text[0] == '[';
+        std::size_t from = 0, end = find(bracketed ? ']' : ':'), at = end;  // the host's, and the port's colon
+        if (bracketed) {
+            if (end == text.size()) return {};
+            from = 1;
+            at = end + 1;
+        } else if (const auto v6 = IpAddress::parse(text); v6 && v6->family == Family::v6) {
+            end = at = text.size();
+        }
+        const TextView host(text.data() + from, end - from);
+        int port = usual_port;
+        if (at < text.size()) {
+            if (text[at] != ':' || text.size() - at < 2 || text.size() - at > 6) return {};
+            port = 0;
+            for (++at; at < text.size(); ++at) {
+                if (text[at] < '0' || text[at] > '9') return {};
+                port = port * 10 + (text[at] - '0');
             }
         }
-        if (!bracketed) return colons > 1 && !IpAddress::parse({text.data(), end}) ? Endpoint() : Endpoint({text.data(), end}, port);
-        if (text[end - 1] != ']') return {};
-        const auto ip = IpAddress::parse({text.data() + 1, end - 2});
-        return ip && ip->family == Family::v6 ? Endpoint({text.data() + 1, end - 2}, port) : Endpoint();
+        const Endpoint read(host, port);
+        return bracketed && read.ip().family != Family::v6 ? Endpoint() : read;
     }
     Endpoint(const Endpoint& other) : ip_(other.ip_), port_(other.port_) {
         if (other.name_ != nullptr) set_name(other.name_);
@@ -17433,7 +17439,7 @@ inline Endpoint server_of(TextView reference, int usual_port = default_port) {
         std::size_t n = 0;
         while (n < reference.size() && reference[n] != ' ') ++n;
         if (Endpoint to = Endpoint::parse({reference.data(), n}, usual_port); to.valid() && to.port() != 0) return to;
-        n += n < reference.size() ? 1 : 0;
+        if (n < reference.size()) ++n;
         reference = {reference.data() + n, reference.size() - n};
     }
     return {};

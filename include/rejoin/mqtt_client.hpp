@@ -32,7 +32,7 @@ inline Endpoint server_of(TextView reference, int usual_port = default_port) {
         std::size_t n = 0;
         while (n < reference.size() && reference[n] != ' ') ++n;
         if (Endpoint to = Endpoint::parse({reference.data(), n}, usual_port); to.valid() && to.port() != 0) return to;
-        n += n < reference.size() ? 1 : 0;
+        if (n < reference.size()) ++n;
         reference = {reference.data() + n, reference.size() - n};
     }
     return {};

@@ -20,7 +20,7 @@ TEST_CASE("Entropy fills what it is given, each time with something else") {
 TEST_CASE("Entropy for nothing is no error") { CHECK(rejoin::entropy({})); }
 
 TEST_CASE("The real time is the system's") {
-    const std::int64_t before = std::int64_t{std::time(nullptr)}, now = realtime_now(), after = std::int64_t{std::time(nullptr)};
+    const std::int64_t before = std::int64_t{std::time(nullptr)}, now = rejoin::realtime_now(), after = std::int64_t{std::time(nullptr)};
     CHECK(now >= (before - 1) * 1000);  // time(2) may be a tick behind
     CHECK(now <= (after + 2) * 1000);
 }
