@@ -2,7 +2,7 @@
 #include "catch.hpp"
 
 #if !defined(_WIN32)
-#include "brokers/mosquitto.hpp"
+#include "brokers/brokers.hpp"
 
 using namespace brokers;
 using mqtt::ClientState;

@@ -47,6 +47,8 @@ struct Event {
     Error error;
     TextView peer;
     Bytes payload;
+
+    TextView text() const { return {reinterpret_cast<const char*>(payload.data()), payload.size()}; }
 };
 
 /// What came from the brokers, and what was made of it.

@@ -28,27 +28,11 @@ inline std::string output_of(const std::string& command) {
     return all;
 }
 
-/// A Mosquitto of this test's own, on a port that was free.
-class Mosquitto {
+/// A broker of this test's own, in a folder of its own, on a port that was free.
+class Broker {
 public:
-    /// `configuration`: lines beyond those that are needed.
-    explicit Mosquitto(const std::string& configuration = "allow_anonymous true\n") {
-        REQUIRE(::mkdtemp(folder_) != nullptr);
-        {
-            auto probe = Socket::tcp(Family::v4);
-            REQUIRE(probe);
-            probe->reuse_address();  // a port at once
-            REQUIRE(probe->bind(IpAddress::v4(127, 0, 0, 1), 0));
-            port_ = probe->local_endpoint().port();
-        }
-        FILE* const file = std::fopen((folder() + "/conf").c_str(), "w");
-        REQUIRE(file != nullptr);
-        std::fprintf(file, "listener %d 127.0.0.1\npersistence_location %s/\nuser root\n%s", port_, folder_, configuration.c_str());
-        std::fclose(file);
-        start();
-    }
-    Mosquitto(const Mosquitto&) = delete;
-    ~Mosquitto() {
+    Broker(const Broker&) = delete;
+    virtual ~Broker() {
         kill();
         static_cast<void>(std::system(("rm -r " + folder()).c_str()));
     }
@@ -59,10 +43,8 @@ public:
     void start() {
         process_ = ::fork();
         if (process_ == 0) {
-            const std::string conf = folder() + "/conf";
             static_cast<void>(!std::freopen("/dev/null", "w", stderr));
-            ::execlp("mosquitto", "mosquitto", "-c", conf.c_str(), nullptr);
-            ::execl("/usr/sbin/mosquitto", "mosquitto", "-c", conf.c_str(), nullptr);
+            run();
             ::_exit(127);
         }
         for (int i = 0; i < 6000; ++i) {
@@ -73,7 +55,7 @@ public:
             REQUIRE(::waitpid(process_, nullptr, WNOHANG) == 0);
             ::usleep(10'000);
         }
-        FAIL("mosquitto does not start");
+        FAIL("the broker does not start");
     }
     void signal(int number) { ::kill(process_, number); }
     /// Ends it, by that signal, and waits until it is gone.
@@ -84,10 +66,71 @@ public:
         process_ = -1;
     }
 
+protected:
+    Broker() {
+        REQUIRE(::mkdtemp(folder_) != nullptr);
+        auto probe = Socket::tcp(Family::v4);
+        REQUIRE(probe);
+        probe->reuse_address();  // a port at once
+        REQUIRE(probe->bind(IpAddress::v4(127, 0, 0, 1), 0));
+        port_ = probe->local_endpoint().port();
+    }
+    void write_configuration(const std::string& text) {
+        FILE* const file = std::fopen((folder() + "/conf").c_str(), "w");
+        REQUIRE(file != nullptr);
+        std::fputs(text.c_str(), file);
+        std::fclose(file);
+    }
+
 private:
-    char folder_[32] = "/tmp/rejoin-mosquitto-XXXXXX";
+    virtual void run() = 0;
+
+    char folder_[32] = "/tmp/rejoin-broker-XXXXXX";
     int port_ = 0;
     pid_t process_ = -1;
+};
+
+/// Mosquitto.
+class Mosquitto final : public Broker {
+public:
+    /// `configuration`: lines beyond those that are needed.
+    explicit Mosquitto(const std::string& configuration = "allow_anonymous true\n") {
+        write_configuration("listener " + port() + " 127.0.0.1\npersistence_location " + folder() + "/\nuser root\n" + configuration);
+        start();
+    }
+
+private:
+    void run() override {
+        const std::string conf = folder() + "/conf";
+        ::execlp("mosquitto", "mosquitto", "-c", conf.c_str(), nullptr);
+        ::execl("/usr/sbin/mosquitto", "mosquitto", "-c", conf.c_str(), nullptr);
+    }
+};
+
+/// ejabberd, which has nothing of Mosquitto's code: it lets in whoever has a name of the form user@localhost.
+class Ejabberd final : public Broker {
+public:
+    static bool there() { return there_is("erl") && there_is("ejabberdctl"); }
+    Ejabberd() {
+        write_configuration(
+            "hosts: [localhost]\nloglevel: warning\nauth_method: [anonymous]\nanonymous_protocol: both\nallow_multiple_connections: true\n"
+            "listen:\n  - {port: " +
+            port() +
+            ", ip: 127.0.0.1, module: mod_mqtt}\n"
+            "modules:\n  mod_mqtt:\n    access_publish: {\"#\": [{allow: all}]}\n    access_subscribe: {\"#\": [{allow: all}]}\n");
+        static_cast<void>(!::rename((folder() + "/conf").c_str(), (folder() + "/ejabberd.yml").c_str()));
+        start();
+    }
+
+private:
+    void run() override {
+        const auto quoted = [this](const char* file) { return '"' + folder() + file + '"'; };
+        const std::string spool = quoted("/spool"), conf = quoted("/ejabberd.yml"), log = quoted("/log");
+        ::setenv("ERL_LIBS", "/usr/lib/x86_64-linux-gnu:/usr/lib/aarch64-linux-gnu", 1);
+        static_cast<void>(!std::freopen("/dev/null", "w", stdout));
+        ::execlp("erl", "erl", "-noinput", "-mnesia", "dir", spool.c_str(), "-ejabberd", "config", conf.c_str(), "log_path", log.c_str(),
+                 "-s", "ejabberd", nullptr);
+    }
 };
 
 /// A client, and what it was told.
