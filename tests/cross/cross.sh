@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: BSL-1.0
 # rejoin on systems and processors other than this one.
 #
-#   cross.sh compile [TARGET...]   every header and example to object files, warnings as errors, with Zig's Clang; on x86-64 the tests of the
-#                                  rooms that touch the system too, for macOS every test
+#   cross.sh compile [TARGET...]   every header, hello, netwatch and demo to object files, warnings as errors, with Zig's Clang; on x86-64
+#                                  every example too, and the tests of the rooms that touch the system, for macOS every test
 #   cross.sh link [TARGET...]      hello, netwatch and demo to programs (the first time builds a C++ library for each target: minutes)
 #   cross.sh emulate [ARCH...]     unit tests and simulation on arm64, armv7 and big-endian s390x, under qemu
 #   cross.sh wine                  every test compiled for Windows; unit tests, simulation, demo, quick start and netwatch on Windows, under Wine
@@ -30,6 +30,10 @@ sources() {
         x86_64-macos | mingw) tests | grep -v ^tests/netlab/ ;;
         x86_64-*) ls tests/{os,network,transport,handoff}/*_test.cpp ;;
     esac
+    if [[ $1 != x86_64-* && $1 != mingw ]]; then
+        echo "examples/hello.cpp examples/netwatch.cpp examples/demo.cpp $work/headers.cpp" | tr ' ' '\n'
+        return
+    fi
     ls examples/*.cpp | if [[ $1 == *windows* || $1 == *mingw* ]]; then grep -v -e embed -e push -e takeover -e workers; else cat; fi
     echo "$work/headers.cpp"
 }
@@ -39,7 +43,7 @@ compile_one() {
     out=$dir/$(basename "$(dirname "$unit")")_$(basename "$unit").o
     [[ $unit == tests/main.cpp ]] && flags=-w  # it is Catch2 that is compiled there
     local pch=$prefix
-    [[ $unit == *_test.cpp ]] || pch=
+    [[ $unit == *_test.cpp || $unit == examples/* ]] || pch=
     # shellcheck disable=SC2086
     $compiler -std=c++20 $options $flags $includes $pch -c "$unit" -o "$out" >"$out.log" 2>&1 || {
         echo "$target: $unit"
@@ -100,7 +104,7 @@ link() {
     done
 }
 
-all_rooms="sim pipe network session transport os core recovery stun handoff mqtt"  # the longest first
+all_rooms="sim pipe network session transport os core recovery stun handoff mqtt signalling"  # the longest first
 # One room's program; an eighth of the simulation's usual runs.
 run_one() {
     # shellcheck disable=SC2086
