@@ -133,6 +133,7 @@ private:
         Signal& signal;
         const int number;
         Client client;
+        bool listening = false;
     };
 
     // Not from a clock: peers that start together must differ.
@@ -153,22 +154,23 @@ private:
     Text<255> topic(TextView name) const { return Text<255>(options_.prefix).append("/").append(name); }
 
     void changed(Broker& broker, mqtt::ClientState state, const mqtt::Trouble& why) {
-        // The subscription goes out before anything else: what is sent now is answered to somebody who listens.
-        if (state == mqtt::ClientState::connected)
+        if (state == mqtt::ClientState::connected && broker.listening)
             exchange_.broker_up(broker.number, loop_.now());
         else
             exchange_.broker_down(broker.number, loop_.now());
         kick_.schedule();
         broker_changed_(broker.number, state, why);
     }
-    // A broker that lets nobody listen is of no use.
+    // Nothing is sent before this peer hears what is answered. When it comes back, the subscription goes out before anything else.
     void subscribed(Broker& broker, mqtt::Reason reason) {
-        if (!failed(reason)) return;
-        exchange_.broker_down(broker.number, loop_.now());
-        kick_.schedule();
+        broker.listening = !failed(reason);
+        if (broker.listening) {
+            exchange_.broker_up(broker.number, loop_.now());
+            return kick_.schedule();
+        }
         mqtt::Trouble why;
         why.reason = reason;
-        broker_changed_(broker.number, broker.client.state(), why);
+        changed(broker, broker.client.state(), why);
     }
     void received(Broker& broker, Bytes bytes) {
         exchange_.received(broker.number, bytes, loop_.now(), realtime_now());

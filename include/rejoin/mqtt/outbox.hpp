@@ -133,7 +133,11 @@ public:
             finish(*message, {}, Reason::success);
         }
     }
-    bool uses(std::uint16_t id) { return find(id) != nullptr; }
+    /// Calls `f(id)` with each identifier that is in use.
+    template <class F>
+    void each_id(F f) {
+        for (Outgoing* message = first(in_flight_); message != nullptr; message = next(in_flight_, *message)) f(message->id);
+    }
     /// PUBACK, PUBREC or PUBCOMP. False when memory is out.
     bool acknowledged(const Packet& packet, Output& out, Violation& why) {
         Outgoing* const message = find(packet.id);

@@ -313,11 +313,25 @@ private:
         }
         return out_.say(Acknowledge{PacketType::pubcomp, packet.id, known ? Reason::success : Reason::packet_identifier_not_found});
     }
-    // One that nothing uses.
+    // One that nothing uses. Those in use are looked through once for the whole stretch of identifiers up to the next of them.
     std::uint16_t new_id() {
-        do ++last_id_;
-        while (last_id_ == 0 || outbox_.uses(last_id_) || subscriptions_.uses(last_id_));
-        return last_id_;
+        for (;;) {
+            if (++last_id_ == 0) {
+                ++last_id_;
+                if (free_ids_ > 0) --free_ids_;
+            }
+            if (free_ids_ == 0) {
+                free_ids_ = UINT16_MAX;
+                const auto used = [this](std::uint16_t id) {
+                    if (const auto ahead = static_cast<std::uint16_t>(id - last_id_); id != 0 && ahead < free_ids_) free_ids_ = ahead;
+                };
+                outbox_.each_id(used);
+                subscriptions_.each_id(used);
+                if (free_ids_ == 0) continue;
+            }
+            --free_ids_;
+            return last_id_;
+        }
     }
 
     const Version version_;
@@ -328,6 +342,7 @@ private:
     PacketType acknowledge_type_ = PacketType::puback;
     std::uint16_t acknowledge_ = 0;  // the message that was given on, and is not acknowledged yet
     std::uint16_t last_id_ = 0;
+    std::uint16_t free_ids_ = 0;  // behind it, that nothing uses
     Violation why_ = Violation::none;
     Token last_token_ = 0;
     Array<std::byte> connect_;

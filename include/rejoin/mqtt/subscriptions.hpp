@@ -62,10 +62,10 @@ public:
         for (Filter* filter = first(); filter != nullptr; filter = next(*filter))
             if (filter->step == Step::granted) filter->step = Step::wanted;
     }
-    bool uses(std::uint16_t id) {
-        for (Filter* filter = first(); filter != nullptr; filter = next(*filter))
-            if (filter->id == id) return true;
-        return false;
+    /// Calls `f(id)` with each identifier that is in use, and with 0.
+    template <class F>
+    void each_id(F f) {
+        for (Filter* filter = first(); filter != nullptr; filter = next(*filter)) f(filter->id);
     }
 
     /// Asks for what is to be asked, one in each packet: that costs no more system calls than one for all, and each answer is its own.

@@ -51,9 +51,9 @@ public:
         bool is(TextView other) const { return view() == other; }
         Message* oldest() { return static_cast<Message*>(static_cast<Queued*>(messages.front())); }
         std::uint64_t base() { return oldest() == nullptr ? last + 1 : oldest()->number; }
-        // Twice what it usually takes.
+        // Twice what it usually takes. One who has not answered yet may just be about to listen.
         Duration patience() const {
-            return round_trip == Duration() ? Duration::milliseconds(500) : Duration::milliseconds(100) + round_trip * 2;
+            return round_trip == Duration() ? Duration::milliseconds(50) : Duration::milliseconds(100) + round_trip * 2;
         }
     };
 
