@@ -161,7 +161,7 @@ int main(int argc, char** argv) {
     signalling::SendOptions options;
     options.ordered = true;
     options.expiry = Duration::seconds(600);
-    bool stopped[3] = {}, dead[3] = {};
+    enum class State { alive, dead, stopped } state[3] = {};
     pair.bob.on_message([&](const signalling::Event& event) {
         const int number = std::atoi(std::string(event.text().data(), event.text().size()).c_str());
         if (number != came) ++repeated_or_reordered;
@@ -185,20 +185,16 @@ int main(int argc, char** argv) {
         }
         if (now >= next_blow) {
             next_blow = now + 1000;
-            ++blows;
-            const std::size_t i = random() % 3;
-            if (dead[i]) {
-                brokers[i]->start();
-                dead[i] = false;
-            } else if (stopped[i]) {
-                brokers[i]->signal(SIGCONT);
-                stopped[i] = false;
-            } else if (random() % 2 == 0) {
-                brokers[i]->kill();
-                dead[i] = true;
-            } else {
-                brokers[i]->signal(SIGSTOP);
-                stopped[i] = true;
+            // Each of them is killed, stopped, or made to go on, unless it is so already.
+            for (std::size_t i = 0; i < 3; ++i) {
+                const State next = static_cast<State>(random() % 3);
+                if (next == state[i]) continue;
+                ++blows;
+                if (state[i] == State::stopped) brokers[i]->signal(SIGCONT);
+                if (next == State::dead) brokers[i]->kill();
+                if (state[i] == State::dead) brokers[i]->start();
+                if (next == State::stopped) brokers[i]->signal(SIGSTOP);
+                state[i] = next;
             }
         }
         static_cast<void>(pair.loop.run_once(Duration::milliseconds(1)));
@@ -206,12 +202,12 @@ int main(int argc, char** argv) {
     }
     std::sort(latencies.begin(), latencies.end());
     std::printf(
-        "%d messages in order while a broker was killed, stopped or restarted %d times: %d came, %d repeated or reordered, %d failed; "
+        "%d messages in order while brokers were killed, stopped or restarted %d times: %d came, %d repeated or reordered, %d failed; "
         "%.0f s, median %.2f ms, 99 %% %.0f ms, worst %.0f ms; %llu sent again, %llu duplicates dropped (bar: all once) %s\n",
         count, blows, came, repeated_or_reordered, failed, (now_ms() - start) / 1000, latencies[latencies.size() / 2],
         latencies[latencies.size() * 99 / 100], latencies.back(), static_cast<unsigned long long>(pair.alice.counters().sent_again),
         static_cast<unsigned long long>(pair.bob.counters().duplicates), bar(came == count && repeated_or_reordered == 0 && failed == 0));
     for (std::size_t i = 0; i < 3; ++i)
-        if (stopped[i]) brokers[i]->signal(SIGCONT);
+        if (state[i] == State::stopped) brokers[i]->signal(SIGCONT);
     return held ? 0 : 1;
 }
