@@ -4291,8 +4291,8 @@ struct Parcel : Luggage {
 
 }  // namespace rejoin::inline v0_1::handoff
 
-// `monotonic_now()`, `boottime_now()` and `realtime_now()`: the only place where the library reads a clock. Everything below the loop takes time as an
-// argument.
+// `monotonic_now()`, `boottime_now()` and `realtime_now()`: the only place where the library reads a clock. Everything below the loop takes
+// time as an argument.
 
 #if !defined(_WIN32) && !defined(__linux__)
 #include <time.h>
@@ -16788,7 +16788,11 @@ public:
             finish(*message, {}, Reason::success);
         }
     }
-    bool uses(std::uint16_t id) { return find(id) != nullptr; }
+    /// Calls `f(id)` with each identifier that is in use.
+    template <class F>
+    void each_id(F f) {
+        for (Outgoing* message = first(in_flight_); message != nullptr; message = next(in_flight_, *message)) f(message->id);
+    }
     /// PUBACK, PUBREC or PUBCOMP. False when memory is out.
     bool acknowledged(const Packet& packet, Output& out, Violation& why) {
         Outgoing* const message = find(packet.id);
@@ -17004,10 +17008,10 @@ public:
         for (Filter* filter = first(); filter != nullptr; filter = next(*filter))
             if (filter->step == Step::granted) filter->step = Step::wanted;
     }
-    bool uses(std::uint16_t id) {
-        for (Filter* filter = first(); filter != nullptr; filter = next(*filter))
-            if (filter->id == id) return true;
-        return false;
+    /// Calls `f(id)` with each identifier that is in use, and with 0.
+    template <class F>
+    void each_id(F f) {
+        for (Filter* filter = first(); filter != nullptr; filter = next(*filter)) f(filter->id);
     }
 
     /// Asks for what is to be asked, one in each packet: that costs no more system calls than one for all, and each answer is its own.
@@ -17381,11 +17385,25 @@ private:
         }
         return out_.say(Acknowledge{PacketType::pubcomp, packet.id, known ? Reason::success : Reason::packet_identifier_not_found});
     }
-    // One that nothing uses.
+    // One that nothing uses. Those in use are looked through once for the whole stretch of identifiers up to the next of them.
     std::uint16_t new_id() {
-        do ++last_id_;
-        while (last_id_ == 0 || outbox_.uses(last_id_) || subscriptions_.uses(last_id_));
-        return last_id_;
+        for (;;) {
+            if (++last_id_ == 0) {
+                ++last_id_;
+                if (free_ids_ > 0) --free_ids_;
+            }
+            if (free_ids_ == 0) {
+                free_ids_ = UINT16_MAX;
+                const auto used = [this](std::uint16_t id) {
+                    if (const auto ahead = static_cast<std::uint16_t>(id - last_id_); id != 0 && ahead < free_ids_) free_ids_ = ahead;
+                };
+                outbox_.each_id(used);
+                subscriptions_.each_id(used);
+                if (free_ids_ == 0) continue;
+            }
+            --free_ids_;
+            return last_id_;
+        }
     }
 
     const Version version_;
@@ -17396,6 +17414,7 @@ private:
     PacketType acknowledge_type_ = PacketType::puback;
     std::uint16_t acknowledge_ = 0;  // the message that was given on, and is not acknowledged yet
     std::uint16_t last_id_ = 0;
+    std::uint16_t free_ids_ = 0;  // behind it, that nothing uses
     Violation why_ = Violation::none;
     Token last_token_ = 0;
     Array<std::byte> connect_;
@@ -18112,6 +18131,8 @@ struct Event {
     Error error;
     TextView peer;
     Bytes payload;
+
+    TextView text() const { return {reinterpret_cast<const char*>(payload.data()), payload.size()}; }
 };
 
 /// What came from the brokers, and what was made of it.
@@ -18363,9 +18384,9 @@ public:
         bool is(TextView other) const { return view() == other; }
         Message* oldest() { return static_cast<Message*>(static_cast<Queued*>(messages.front())); }
         std::uint64_t base() { return oldest() == nullptr ? last + 1 : oldest()->number; }
-        // Twice what it usually takes.
+        // Twice what it usually takes. One who has not answered yet may just be about to listen.
         Duration patience() const {
-            return round_trip == Duration() ? Duration::milliseconds(500) : Duration::milliseconds(100) + round_trip * 2;
+            return round_trip == Duration() ? Duration::milliseconds(50) : Duration::milliseconds(100) + round_trip * 2;
         }
     };
 
@@ -19071,6 +19092,7 @@ private:
         Signal& signal;
         const int number;
         Client client;
+        bool listening = false;
     };
 
     // Not from a clock: peers that start together must differ.
@@ -19091,22 +19113,23 @@ private:
     Text<255> topic(TextView name) const { return Text<255>(options_.prefix).append("/").append(name); }
 
     void changed(Broker& broker, mqtt::ClientState state, const mqtt::Trouble& why) {
-        // The subscription goes out before anything else: what is sent now is answered to somebody who listens.
-        if (state == mqtt::ClientState::connected)
+        if (state == mqtt::ClientState::connected && broker.listening)
             exchange_.broker_up(broker.number, loop_.now());
         else
             exchange_.broker_down(broker.number, loop_.now());
         kick_.schedule();
         broker_changed_(broker.number, state, why);
     }
-    // A broker that lets nobody listen is of no use.
+    // Nothing is sent before this peer hears what is answered. When it comes back, the subscription goes out before anything else.
     void subscribed(Broker& broker, mqtt::Reason reason) {
-        if (!failed(reason)) return;
-        exchange_.broker_down(broker.number, loop_.now());
-        kick_.schedule();
+        broker.listening = !failed(reason);
+        if (broker.listening) {
+            exchange_.broker_up(broker.number, loop_.now());
+            return kick_.schedule();
+        }
         mqtt::Trouble why;
         why.reason = reason;
-        broker_changed_(broker.number, broker.client.state(), why);
+        changed(broker, broker.client.state(), why);
     }
     void received(Broker& broker, Bytes bytes) {
         exchange_.received(broker.number, bytes, loop_.now(), realtime_now());

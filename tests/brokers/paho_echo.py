@@ -1,4 +1,4 @@
-#SPDX - License - Identifier : BSL - 1.0
+# SPDX-License-Identifier: BSL-1.0
 """Paho's client: says hello to to/rejoin with each QoS, and sends there what it hears at to/paho, until that is "stop"."""
 import sys
 

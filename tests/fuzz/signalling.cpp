@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
-// Any bytes as what a broker passes on: what was accepted is told of once, nothing is held beyond what may be, and with a key nothing is heard
-// that was not sealed with it. Input: a byte that says whether there is a key, then pieces: two bytes of what happens and how long it is, and
-// the piece, which is taken as an envelope's numbers or, where that is asked for, as a whole envelope.
+// Any bytes as what a broker passes on: what was accepted is told of once, nothing is held beyond what may be, and with a key nothing is
+// heard that was not sealed with it. Input: a byte that says whether there is a key, then pieces: two bytes of what happens and how long it
+// is, and the piece, which is taken as an envelope's numbers or, where that is asked for, as a whole envelope.
 #include <cstdlib>
 #include <rejoin/signalling/exchange.hpp>
 #include <set>
