@@ -12,3 +12,4 @@
 #include <rejoin/pipe.hpp>
 #include <rejoin/signal.hpp>
 #include <rejoin/transport/faulty.hpp>
+#include <rejoin/transport/mqtt.hpp>

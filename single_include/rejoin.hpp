@@ -9874,6 +9874,17 @@ inline Result<void> entropy(MutableBytes to) {
 }  // namespace rejoin::inline v0_1
 #endif
 
+namespace rejoin::inline v0_1 {
+
+/// A seed for `Random`: not from a clock, as programs that start together must differ. 0 where the system has no entropy to give.
+inline std::uint64_t random_seed() {
+    std::byte bytes[8] = {};
+    static_cast<void>(entropy(bytes));
+    return load_big<std::uint64_t>(bytes);
+}
+
+}  // namespace rejoin::inline v0_1
+
 // `look_up(name)`, which waits, and `no_address`.
 
 #if !defined(_WIN32)
@@ -10247,7 +10258,8 @@ concept TransportConnection = requires(C& c, const C& seen, Loop& loop, Connecti
 ///                      protocol in which the peer's end of the connection is not the end of the conversation
 ///     T::Options       the session's options
 ///  For `Listener` also:
-///     T::Acceptor      A(Loop&, Delegate<void(Socket&&)>), Result<void> listen(const Endpoint&, int backlog), void close(),
+///     T::Acceptor      A::Accepted, which C::adopt takes; A(Loop&, Delegate<void(A::Accepted&&)>), Result<void> listen(const Endpoint&,
+///     int backlog), void close(),
 ///                      bool listening(), Endpoint local_endpoint(); optional: void rest(Duration), void go_on(), to leave a crowd in the
 ///                      system's queue for a while
 template <class T>
@@ -11239,6 +11251,13 @@ private:
 
 namespace rejoin::inline v0_1 {
 
+/// A number for a text, the same everywhere: FNV-1a (RFC 9923), spread by SplitMix64. Not against those who choose the text.
+inline std::uint64_t hash_of(TextView text, std::uint64_t seed = 0) {
+    std::uint64_t h = 0xcbf29ce484222325 ^ seed;
+    for (char c : text) h = (h ^ static_cast<unsigned char>(c)) * 0x100000001b3;
+    return Random(h).next();
+}
+
 /// A hash index of objects that it does not own: open addressing with linear probing, at most three quarters full. `T` has
 /// `std::uint64_t hash() const`, already well mixed, and `bool is(const Key&) const`.
 template <class T, class Key>
@@ -11646,6 +11665,8 @@ private:
 /// Listens for TCP connections and hands each accepted socket to its delegate.
 class TcpAcceptor {
 public:
+    using Accepted = Socket;
+
     TcpAcceptor(Loop& loop, Delegate<void(Socket&&)> accepted)
         : accepted_(accepted),
           watch_(loop, Delegate<void(Ready)>::to<&TcpAcceptor::ready>(this)),
@@ -12410,7 +12431,7 @@ private:
     // What the side that connects needs for it.
     struct Dial {
         explicit Dial(Pipe& pipe)
-            : recovery(pipe.options_->recovery, seed()),
+            : recovery(pipe.options_->recovery, random_seed()),
               turn(pipe),
               retry(pipe.loop_, Delegate<void()>::template to<&Pipe::retry_due>(&pipe)) {}
         ~Dial() { delete target; }
@@ -12440,11 +12461,6 @@ private:
 
     // Looked up each time: it is asked seldom, and there are many pipes.
     E& events() const { return E::of(loop_); }
-    static std::uint64_t seed() {
-        std::byte bytes[8] = {};
-        static_cast<void>(entropy(bytes));  // without entropy there is no jitter, and no handshake either
-        return load_big<std::uint64_t>(bytes);
-    }
     template <class... Args>
     [[gnu::cold]] HandlerId add(Handlers<Args...>& handlers, Function<void(Args...)> handler) {
         return handlers.add(++last_handler_, std::move(handler)) ? last_handler_ : 0;
@@ -12535,7 +12551,7 @@ private:
         if (state_ == PipeState::closed) {
             renew_session();
             dial_->recovery.~R();
-            ::new (static_cast<void*>(&dial_->recovery)) R(options_->recovery, seed());
+            ::new (static_cast<void*>(&dial_->recovery)) R(options_->recovery, random_seed());
             tally_ = {};
             dial_->standbys = dial_->attempts = 0;
             last_failure_ = {};
@@ -13862,8 +13878,8 @@ public:
     [[gnu::cold]] explicit Listener(Loop& loop, const Options& options = Options())
         : loop_(loop),
           options_(options),
-          table_(options.limits, AcceptedPipe::seed()),
-          acceptor_(loop, Delegate<void(Socket&&)>::template to<&Listener::accepted>(this)),
+          table_(options.limits, random_seed()),
+          acceptor_(loop, Delegate<void(Came&&)>::template to<&Listener::accepted>(this)),
           expiry_(loop, Delegate<void()>::template to<&Listener::expire>(this)),
           reap_(loop, Delegate<void()>::template to<&Listener::reap>(this)) {}
     Listener(const Listener&) = delete;
@@ -13989,6 +14005,7 @@ public:
 
 private:
     using Connection = typename T::Connection;
+    using Came = typename T::Acceptor::Accepted;
     using Table = session::Table<AcceptedPipe>;
     using Entry = typename Table::Entry;
     static constexpr bool survives = T::Session::survives_connections;
@@ -14093,7 +14110,7 @@ private:
         return true;
     }
 
-    [[gnu::cold]] void accepted(Socket&& socket) {
+    [[gnu::cold]] void accepted(Came&& socket) {
         if constexpr (survives) {
             static_cast<void>(let_join(std::move(socket)));
         } else {
@@ -14115,7 +14132,7 @@ private:
         }
     }
     // A connection that has yet to say which session it is of. On an error the socket is still the caller's.
-    [[gnu::cold]] Result<Joining*> let_join(Socket&& socket) {
+    [[gnu::cold]] Result<Joining*> let_join(Came&& socket) {
         const IpAddress ip = unmapped(socket.peer_endpoint().ip());
         const TimePoint now = loop_.now();
         if (auto* oldest = table_.in_the_way(ip)) {
@@ -14129,7 +14146,7 @@ private:
             return Errc::out_of_memory;
         }
         if (auto adopted = joining->connection->adopt(std::move(socket)); !adopted) {
-            socket = joining->connection->release();
+            if constexpr (requires { joining->connection->release(); }) socket = joining->connection->release();
             delete joining;
             return adopted.error();
         }
@@ -16723,6 +16740,7 @@ public:
         return true;
     }
     std::size_t bytes() const { return bytes_; }
+    std::size_t packet_limit() const { return packet_limit_ < length_max ? packet_limit_ : length_max; }
 
     /// The connection is gone: what was written in part, or not at all, comes first on the next.
     void lost() { wait_again(writing_); }
@@ -17134,6 +17152,8 @@ public:
     bool drained() { return outbox_.drained(); }
     /// Bytes that are accepted and not delivered, 64 more counted for each message.
     std::size_t queued() const { return outbox_.bytes(); }
+    /// Bytes of one packet that the server takes at most.
+    std::size_t packet_limit() const { return outbox_.packet_limit(); }
     /// Gives up everything that was accepted and is not delivered: `failed`, with `cancelled`.
     void cancel() { outbox_.cancel(); }
 
@@ -17588,6 +17608,8 @@ public:
     /// What the connection is doing, and why.
     Explanation explain() const { return pipe_.explain(); }
     Statistics statistics() const { return pipe_.statistics(); }
+    /// Bytes of one packet that the server takes at most, as it said when it let this client in last.
+    std::size_t packet_limit() const { return session_.packet_limit(); }
     /// Bytes of messages that were accepted and not delivered yet, 64 more counted for each.
     std::size_t queued() const { return session_.queued(); }
 
@@ -17941,7 +17963,7 @@ public:
             if ((present_ & one(i)) == 0) {
                 present_ |= one(i);
                 brokers_[i] = {};
-                brokers_[i].label = hash(0, label);
+                brokers_[i].label = hash_of(label);
                 return i;
             }
         return -1;
@@ -18015,16 +18037,10 @@ private:
         TimePoint unconfirmed_since;
         TimePoint try_at;
     };
-    // FNV-1a, and SplitMix64 to spread what it gives.
-    static std::uint64_t hash(std::uint64_t seed, TextView text) {
-        std::uint64_t h = 0xcbf29ce484222325 ^ seed;
-        for (char c : text) h = (h ^ static_cast<unsigned char>(c)) * 0x100000001b3;
-        return Random(h).next();
-    }
     bool before(int a, int b, TextView name) const {
         const Broker &x = brokers_[a], &y = brokers_[b];
         if (x.health.suspect != y.health.suspect) return y.health.suspect;
-        return hash(x.label, name) > hash(y.label, name);
+        return hash_of(name, x.label) > hash_of(name, y.label);
     }
 
     Broker brokers_[count_max];
@@ -18559,12 +18575,7 @@ private:
     static Message* after(Message& message) {
         return static_cast<Message*>(static_cast<Queued*>(message.peer->messages.next(static_cast<Queued&>(message))));
     }
-    Peer* find(TextView name) const { return index_.find(hash(name), name); }
-    std::uint64_t hash(TextView name) const {
-        std::uint64_t h = 0xcbf29ce484222325;
-        for (char c : name) h = (h ^ static_cast<unsigned char>(c)) * 0x100000001b3;
-        return Random(h).next();
-    }
+    Peer* find(TextView name) const { return index_.find(hash_of(name), name); }
     Peer* find_or_make(TextView name, TimePoint now) {
         if (Peer* const known = find(name)) return known;
         if (peer_count_ >= limits_.peers) return nullptr;
@@ -18573,7 +18584,7 @@ private:
             delete peer;
             return nullptr;
         }
-        peer->name_hash = hash(name);
+        peer->name_hash = hash_of(name);
         peer->stream = random_.next();
         peer->idle_since = now;
         if (!index_.insert(peer)) {
@@ -18998,7 +19009,7 @@ public:
     Signal(Loop& loop, TextView name, const Options& options)
         : loop_(loop),
           options_(options),
-          exchange_(options.limits, seed()),
+          exchange_(options.limits, random_seed()),
           timer_(loop, Delegate<void()>::template to<&Signal::late>(this)),
           kick_(loop, Delegate<void()>::template to<&Signal::kicked>(this)) {
         static_cast<void>(exchange_.set_name(name));  // without one, whatever is asked for says so
@@ -19034,7 +19045,7 @@ public:
         const int number = exchange_.add_broker(to_text(to));
         if (number < 0) return Errc::would_block;
         Text<63> drawn("rejoin-");
-        if (who.client_id.size() == 0) who.client_id = drawn.append_hex(seed());
+        if (who.client_id.size() == 0) who.client_id = drawn.append_hex(random_seed());
         auto* const broker = new (std::nothrow) Broker(*this, number);
         Error error = broker == nullptr ? Errc::out_of_memory : Error();
         if (!error) error = broker->client.connect(to, who).error();
@@ -19095,12 +19106,6 @@ private:
         bool listening = false;
     };
 
-    // Not from a clock: peers that start together must differ.
-    static std::uint64_t seed() {
-        std::byte bytes[8] = {};
-        static_cast<void>(entropy(bytes));
-        return load_big<std::uint64_t>(bytes);
-    }
     template <class... Args>
     HandlerId add(Handlers<Args...>& handlers, Function<void(Args...)> handler) {
         return handlers.add(++last_handler_, std::move(handler)) ? last_handler_ : 0;
@@ -19429,6 +19434,453 @@ private:
 template <class T>
 struct Faulty : T {
     using Connection = FaultyConnection<typename T::Connection>;
+};
+
+}  // namespace rejoin::inline v0_1
+
+// Streams of bytes over messages: what goes from one name to another, big-endian.
+//
+//     0  type                    2  id of the stream      18  length of the sender's name
+//     1  1: from who opened it  10  position              19  the sender's name, the payload
+namespace rejoin::inline v0_1::mqtt {
+
+/// One message of a stream. Messages of one stream arrive in the order in which they were sent, each once, or the stream is over.
+struct StreamMessage {
+    enum class Type : std::uint8_t {
+        open = 1,  ///< wants a stream
+        opened,    ///< has it
+        data,      ///< `payload`, which begins at `position`
+        taken,     ///< everything up to `position` was taken: there is room for `window` bytes behind it
+        end,       ///< no more follows `position`
+        reset,     ///< the stream is over, or is not known
+    };
+    Type type = Type::reset;
+    bool from_opener = false;
+    std::uint64_t id = 0;
+    std::uint64_t position = 0;
+    TextView from;
+    Bytes payload;
+
+    static constexpr std::size_t header_size = 19, name_max = 128;
+    /// Bytes that may be on their way, or wait at the receiver, each way.
+    static constexpr std::uint64_t window = 256 * 1024;
+
+    std::size_t size() const { return header_size + from.size() + payload.size(); }
+    void write(std::byte* to) const {
+        to[0] = static_cast<std::byte>(type);
+        to[1] = static_cast<std::byte>(from_opener ? 1 : 0);
+        store_big(to + 2, id);
+        store_big(to + 10, position);
+        to[18] = static_cast<std::byte>(from.size());
+        copy(to + header_size, from.bytes());
+        copy(to + header_size + from.size(), payload);
+    }
+    /// `malformed` for what is no such message.
+    static Result<StreamMessage> read(Bytes bytes) {
+        if (bytes.size() < header_size || bytes[1] > std::byte{1}) return Errc::malformed;
+        const auto type = std::to_integer<unsigned>(bytes[0]);
+        if (type < static_cast<unsigned>(Type::open) || type > static_cast<unsigned>(Type::reset)) return Errc::malformed;
+        StreamMessage message;
+        message.type = static_cast<Type>(type);
+        message.from_opener = bytes[1] == std::byte{1};
+        message.id = load_big<std::uint64_t>(bytes.data() + 2);
+        message.position = load_big<std::uint64_t>(bytes.data() + 10);
+        const auto name = std::to_integer<std::size_t>(bytes[18]);
+        if (name == 0 || name > name_max || bytes.size() - header_size < name) return Errc::malformed;
+        message.from = {reinterpret_cast<const char*>(bytes.data()) + header_size, name};
+        message.payload = bytes.subspan(header_size + name);
+        if (message.payload.empty() == (message.type == Type::data) || (message.type == Type::open && !message.from_opener))
+            return Errc::malformed;
+        return message;
+    }
+};
+
+}  // namespace rejoin::inline v0_1::mqtt
+
+namespace rejoin::inline v0_1 {
+
+class MqttConnection;
+class MqttStreams;
+class MqttAcceptor;
+
+/// A stream that somebody wants to open.
+struct MqttIncoming {
+    MqttStreams* streams = nullptr;
+    std::uint64_t id = 0;
+    Text<128> peer;
+    Endpoint peer_endpoint() const;
+};
+
+/// The streams over one MQTT client: what `Pipe<…, Mqtt, …>` and `Listener<…Mqtt…>` of the same loop go over. It stands for this program
+/// under a name; others reach it at the topic `rejoin-streams/NAME`. Made with the client, before anything is connected, and destroyed
+/// before it; what still goes over it then breaks.
+///
+/// Names are told to pipes as endpoints that mean nothing elsewhere: `pipe.connect(streams.endpoint("bob"))`.
+class MqttStreams {
+public:
+    /// `client` is an `mqtt::Client`, whose handlers are added to. The name may be one level of a topic, of at most 128 bytes.
+    template <class Client>
+    MqttStreams(Loop& loop, Client& client, TextView name) : registry_(loop.service<Registry>()), name_(name), random_(random_seed()) {
+        publish_ = [&client](const mqtt::Message& message) -> Result<void> {
+            const auto token = client.publish(message);
+            return token ? Result<void>() : token.error();
+        };
+        remove_ = [&client](HandlerIdType id) { client.remove_handler(id); };
+        limit_ = [&client] { return client.packet_limit(); };
+        handlers_[0] = client.on_message([this](const mqtt::Packet& packet) {
+            if (packet.topic == TextView(topic(name_))) received(packet.payload);
+        });
+        handlers_[1] = client.on_drained([this] { drained(); });
+        handlers_[2] = client.on_state([this](auto state, const auto&) {
+            using State = decltype(state);
+            if (state == State::interrupted || state == State::closed) broken();
+        });
+        valid_ = name.size() > 0 && name.size() <= 128 && client.subscribe(topic(name_), mqtt::Qos::at_least_once);
+        registry_.streams.push(entry_);
+    }
+    MqttStreams(const MqttStreams&) = delete;
+    ~MqttStreams();
+
+    /// Stands for the program of that name; not `valid` for a name that may not be, or where memory is out. The same for the same name.
+    Endpoint endpoint(TextView name) {
+        if (!valid_ || name.size() == 0 || name.size() > 128) return {};
+        const std::uint64_t h = hash_of(name);
+        // A unique local address (RFC 4193) which nobody has.
+        IpAddress ip = {{0xfd, 'r', 'e', 'j', 'o', 'i', 'n', 0}, 0, Family::v6};
+        for (int i = 0; i < 8; ++i) ip.bytes[8 + i] = static_cast<std::uint8_t>(h >> (56 - 8 * i));
+        for (const Name& known : names_)
+            if (known.ip == ip) return known.text == name ? Endpoint(ip, 1) : Endpoint();
+        return names_.push({ip, Text<128>(name)}) ? Endpoint(ip, 1) : Endpoint();
+    }
+    TextView name() const { return name_; }
+
+private:
+    friend class MqttConnection;
+    friend class MqttAcceptor;
+    friend struct MqttIncoming;
+    using HandlerIdType = std::uint32_t;
+    using StreamMessage = mqtt::StreamMessage;
+
+    struct Entry : ListNode {
+        explicit Entry(MqttStreams& s) : streams(s) {}
+        MqttStreams& streams;
+    };
+    // All of one loop.
+    struct Registry {
+        explicit Registry(Loop&) {}
+        List streams;
+    };
+    struct Name {
+        IpAddress ip;
+        Text<128> text;
+    };
+
+    static Text<160> topic(TextView name) { return Text<160>(TextView("rejoin-streams/")).append(name); }
+    static MqttStreams* find(Loop& loop, const IpAddress& ip, TextView& name) {
+        List& all = loop.service<Registry>().streams;
+        for (ListNode* node = all.front(); node != nullptr; node = all.next(*node)) {
+            MqttStreams& streams = static_cast<Entry*>(node)->streams;
+            for (const Name& known : streams.names_)
+                if (known.ip == ip) {
+                    name = known.text;
+                    return &streams;
+                }
+        }
+        return nullptr;
+    }
+    // As many bytes as fit into one message.
+    std::size_t piece() const {
+        const std::size_t limit = limit_(), overhead = 512;
+        return limit < 2 * overhead ? limit / 4 : limit - overhead < piece_max ? limit - overhead : piece_max;
+    }
+    Result<void> say(TextView to, const StreamMessage& message);
+    MqttConnection* find(const StreamMessage& message) const;
+    void received(Bytes bytes);
+    void drained();
+    void broken();
+
+    static constexpr std::size_t piece_max = 16 * 1024, connections_max = 4096;
+
+    Registry& registry_;
+    Entry entry_{*this};
+    const Text<128> name_;
+    Random random_;
+    bool valid_ = false;
+    HandlerIdType handlers_[3] = {};
+    Function<Result<void>(const mqtt::Message&)> publish_;
+    Function<void(HandlerIdType)> remove_;
+    mutable Function<std::size_t()> limit_;
+    Array<Name> names_;
+    mutable List connections_;
+    MqttAcceptor* acceptor_ = nullptr;
+    Array<std::byte> out_;
+};
+
+/// One stream between two names, over messages: opened once or accepted, and destroyed to close it.
+class MqttConnection : ListNode {
+public:
+    MqttConnection(Loop& loop, ConnectionObserver& observer)
+        : loop_(loop), observer_(&observer), kick_(loop, Delegate<void()>::to<&MqttConnection::kicked>(this)) {}
+    ~MqttConnection() {
+        if (!(end_said_ && end_heard_)) abort();
+    }
+
+    void set_observer(ConnectionObserver& observer) { observer_ = &observer; }
+    /// Opens a stream to whom a `MqttStreams::endpoint` stands for. `invalid_argument` for any other.
+    Result<void> open(const Endpoint& to, const Way&) {
+        TextView name;
+        streams_ = MqttStreams::find(loop_, to.ip(), name);
+        if (streams_ == nullptr) return Errc::invalid_argument;
+        peer_ = Text<128>(name);
+        id_ = streams_->random_.next();
+        opener_ = true;
+        streams_->connections_.push(*this);
+        return say(StreamMessage::Type::open);
+    }
+    Result<void> adopt(MqttIncoming incoming) {
+        streams_ = incoming.streams;
+        peer_ = incoming.peer;
+        id_ = incoming.id;
+        open_ = true;
+        streams_->connections_.push(*this);
+        return say(StreamMessage::Type::opened);
+    }
+
+    /// Gives the client as much as the peer has room for, and the client.
+    Result<std::size_t> write(std::span<const Bytes> pieces) {
+        if (streams_ == nullptr) return Errc::end_of_stream;
+        std::size_t taken = 0;
+        for (Bytes piece : pieces)
+            while (!piece.empty()) {
+                const std::uint64_t room = granted_ - sent_;
+                std::size_t n = streams_->piece();
+                if (n > piece.size()) n = piece.size();
+                if (n > room) n = static_cast<std::size_t>(room);
+                if (n == 0 || !say(StreamMessage::Type::data, sent_, piece.first(n)))
+                    return taken > 0 ? Result<std::size_t>(taken) : Errc::would_block;
+                sent_ += n;
+                taken += n;
+                piece = piece.subspan(n);
+            }
+        return taken;
+    }
+    void want_writable() { writable_wanted_ = true; }
+    void pause(bool paused) {
+        paused_ = paused;
+        if (!paused) kick_.schedule();
+    }
+    bool paused() const { return paused_; }
+    void set_read_limit(std::uint32_t limit) { read_limit_ = limit; }
+    void end() {
+        end_due_ = true;
+        say_end();
+    }
+    void abort() {
+        if (streams_ == nullptr) return;
+        static_cast<void>(say(StreamMessage::Type::reset));
+        leave();
+    }
+    Endpoint local_endpoint() const { return streams_ == nullptr ? Endpoint() : streams_->endpoint(streams_->name()); }
+    Endpoint peer_endpoint() const { return streams_ == nullptr ? Endpoint() : streams_->endpoint(peer_); }
+
+private:
+    friend class MqttStreams;
+    using StreamMessage = mqtt::StreamMessage;
+    // So much is taken before the peer is told, and may send on.
+    static constexpr std::uint64_t tell_after = StreamMessage::window / 4;
+
+    Result<void> say(StreamMessage::Type type, std::uint64_t position = 0, Bytes payload = {}) {
+        StreamMessage message;
+        message.type = type;
+        message.from_opener = opener_;
+        message.id = id_;
+        message.position = position;
+        message.payload = payload;
+        return streams_->say(peer_, message);
+    }
+    void say_end() {
+        if (end_due_ && !end_said_ && streams_ != nullptr) end_said_ = static_cast<bool>(say(StreamMessage::Type::end, sent_));
+    }
+    void say_taken() {
+        if (taken_ - told_ >= tell_after && streams_ != nullptr && say(StreamMessage::Type::taken, taken_)) told_ = taken_;
+    }
+    void leave() {
+        unlink();
+        streams_ = nullptr;
+        kick_.cancel();
+    }
+    // The stream is over; told later, where nothing else is under way.
+    void fail_later(Error error) {
+        leave();
+        error_ = error;
+        kick_.schedule();
+    }
+    void fail(Error error) {
+        leave();
+        observer_->on_error(error);
+    }
+    // There may be room again.
+    void go_on() {
+        say_end();
+        say_taken();
+        if (writable_wanted_) {
+            writable_due_ = true;
+            kick_.schedule();
+        }
+    }
+    // What the peer said. This may be destroyed by it.
+    void heard(const StreamMessage& message) {
+        switch (message.type) {
+            case StreamMessage::Type::opened:
+                if (!opener_ || std::exchange(open_, true)) return;
+                return observer_->on_open();
+            case StreamMessage::Type::data:
+                if (!open_ || end_heard_ || message.position != received_ ||
+                    message.payload.size() > taken_ + StreamMessage::window - received_ || !held_.append(message.payload)) {
+                    abort();
+                    return observer_->on_error(Errc::end_of_stream);  // something was lost
+                }
+                received_ += message.payload.size();
+                return kicked();
+            case StreamMessage::Type::taken:
+                if (message.position > sent_ || message.position + StreamMessage::window < granted_) return;
+                granted_ = message.position + StreamMessage::window;
+                return go_on();
+            case StreamMessage::Type::end:
+                if (!open_ || message.position != received_) return fail(Errc::end_of_stream);
+                end_heard_ = true;
+                return kicked();
+            default:
+                return fail(Errc::end_of_stream);
+        }
+    }
+    void kicked() {
+        if (error_) return observer_->on_error(std::exchange(error_, Error()));
+        while (!held_.empty() && !paused_) {
+            Bytes piece = held_.peek(0, held_.size());
+            if (piece.size() > read_limit_) piece = piece.first(read_limit_);
+            // The bytes are out of the way of whatever the handler does.
+            const MutableBytes room = loop_.scratch();
+            if (piece.size() > room.size()) piece = piece.first(room.size());
+            copy(room.data(), piece);
+            held_.drop(piece.size());
+            taken_ += piece.size();
+            say_taken();
+            if (!observer_->on_bytes(room.first(piece.size()))) return;
+        }
+        if (std::exchange(writable_due_, false) && std::exchange(writable_wanted_, false) && !observer_->on_writable()) return;
+        if (held_.empty() && end_heard_ && !std::exchange(end_told_, true)) observer_->on_end();
+    }
+
+    Loop& loop_;
+    ConnectionObserver* observer_;
+    Loop::Deferred kick_;
+    MqttStreams* streams_ = nullptr;
+    Text<128> peer_;
+    std::uint64_t id_ = 0;
+    std::uint64_t sent_ = 0, granted_ = StreamMessage::window;  // by this side; as far as the peer has room
+    std::uint64_t received_ = 0, taken_ = 0, told_ = 0;         // from the peer; by the observer; as the peer has been told
+    Ring held_;
+    Error error_;
+    std::uint32_t read_limit_ = UINT32_MAX;
+    bool opener_ = false, open_ = false;
+    bool paused_ = false, writable_wanted_ = false, writable_due_ = false;
+    bool end_due_ = false, end_said_ = false, end_heard_ = false, end_told_ = false;
+};
+
+/// Hears who wants to open a stream to this program's name.
+class MqttAcceptor {
+public:
+    using Accepted = MqttIncoming;
+
+    MqttAcceptor(Loop& loop, Delegate<void(MqttIncoming&&)> accepted) : loop_(loop), accepted_(accepted) {}
+    ~MqttAcceptor() { close(); }
+
+    /// `at` is the endpoint of the streams' own name. `invalid_argument` for any other; `invalid_state` when somebody listens already.
+    Result<void> listen(const Endpoint& at, int) {
+        TextView name;
+        MqttStreams* const streams = MqttStreams::find(loop_, at.ip(), name);
+        if (streams == nullptr || !(name == streams->name())) return Errc::invalid_argument;
+        if (streams->acceptor_ != nullptr) return Errc::invalid_state;
+        streams_ = streams;
+        streams_->acceptor_ = this;
+        return {};
+    }
+    void close() {
+        if (streams_ != nullptr) streams_->acceptor_ = nullptr;
+        streams_ = nullptr;
+    }
+    bool listening() const { return streams_ != nullptr; }
+    Endpoint local_endpoint() const { return streams_ == nullptr ? Endpoint() : streams_->endpoint(streams_->name()); }
+
+private:
+    friend class MqttStreams;
+    Loop& loop_;
+    Delegate<void(MqttIncoming&&)> accepted_;
+    MqttStreams* streams_ = nullptr;
+};
+
+inline Endpoint MqttIncoming::peer_endpoint() const { return streams->endpoint(peer); }
+
+inline MqttStreams::~MqttStreams() {
+    for (HandlerIdType id : handlers_) remove_(id);
+    if (acceptor_ != nullptr) acceptor_->streams_ = nullptr;
+    broken();
+}
+// What only opens is of no use later; nothing of the rest may be lost.
+inline Result<void> MqttStreams::say(TextView to, const StreamMessage& said) {
+    StreamMessage message = said;
+    message.from = name_;
+    out_.clear();
+    std::byte* const room = out_.extend(message.size());
+    if (room == nullptr) return Errc::out_of_memory;
+    message.write(room);
+    const Text<160> name = topic(to);
+    mqtt::Message packet;
+    packet.topic = name;
+    packet.payload = {out_.data(), out_.size()};
+    packet.qos = mqtt::Qos::at_least_once;
+    if (message.type == StreamMessage::Type::open) packet.expiry = Duration::seconds(5);
+    return publish_(packet);
+}
+inline MqttConnection* MqttStreams::find(const StreamMessage& message) const {
+    for (ListNode* node = connections_.front(); node != nullptr; node = connections_.next(*node)) {
+        auto* const connection = static_cast<MqttConnection*>(node);
+        if (connection->id_ == message.id && connection->opener_ != message.from_opener && message.from == TextView(connection->peer_))
+            return connection;
+    }
+    return nullptr;
+}
+inline void MqttStreams::received(Bytes bytes) {
+    const auto message = StreamMessage::read(bytes);
+    if (!message) return;
+    if (MqttConnection* const connection = find(*message)) {
+        if (message->type != StreamMessage::Type::open) connection->heard(*message);
+        return;
+    }
+    if (message->type == StreamMessage::Type::reset || mqtt::check_topic_name(message->from.bytes()) != mqtt::Violation::none) return;
+    if (message->type == StreamMessage::Type::open && acceptor_ != nullptr)
+        return acceptor_->accepted_({this, message->id, Text<128>(message->from)});
+    StreamMessage unknown;
+    unknown.from_opener = !message->from_opener;
+    unknown.id = message->id;
+    static_cast<void>(say(message->from, unknown));
+}
+inline void MqttStreams::drained() {
+    connections_.for_each([](ListNode& node) { static_cast<MqttConnection&>(node).go_on(); });
+}
+inline void MqttStreams::broken() {
+    while (ListNode* node = connections_.front()) static_cast<MqttConnection*>(node)->fail_later(Errc::end_of_stream);
+}
+
+/// The transport policy for a stream by way of a broker, where nothing more direct works: see `MqttStreams`. Ordered, and with
+/// back-pressure from end to end; a stream breaks when either client loses its connection to the broker, and `Resumable<Mqtt>` goes on over
+/// the next.
+struct Mqtt {
+    using Connection = MqttConnection;
+    using Acceptor = MqttAcceptor;
+    using Session = session::Plain;
+    using Options = Session::Options;
 };
 
 }  // namespace rejoin::inline v0_1

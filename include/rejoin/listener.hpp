@@ -58,8 +58,8 @@ public:
     [[gnu::cold]] explicit Listener(Loop& loop, const Options& options = Options())
         : loop_(loop),
           options_(options),
-          table_(options.limits, AcceptedPipe::seed()),
-          acceptor_(loop, Delegate<void(Socket&&)>::template to<&Listener::accepted>(this)),
+          table_(options.limits, random_seed()),
+          acceptor_(loop, Delegate<void(Came&&)>::template to<&Listener::accepted>(this)),
           expiry_(loop, Delegate<void()>::template to<&Listener::expire>(this)),
           reap_(loop, Delegate<void()>::template to<&Listener::reap>(this)) {}
     Listener(const Listener&) = delete;
@@ -185,6 +185,7 @@ public:
 
 private:
     using Connection = typename T::Connection;
+    using Came = typename T::Acceptor::Accepted;
     using Table = session::Table<AcceptedPipe>;
     using Entry = typename Table::Entry;
     static constexpr bool survives = T::Session::survives_connections;
@@ -289,7 +290,7 @@ private:
         return true;
     }
 
-    [[gnu::cold]] void accepted(Socket&& socket) {
+    [[gnu::cold]] void accepted(Came&& socket) {
         if constexpr (survives) {
             static_cast<void>(let_join(std::move(socket)));
         } else {
@@ -311,7 +312,7 @@ private:
         }
     }
     // A connection that has yet to say which session it is of. On an error the socket is still the caller's.
-    [[gnu::cold]] Result<Joining*> let_join(Socket&& socket) {
+    [[gnu::cold]] Result<Joining*> let_join(Came&& socket) {
         const IpAddress ip = unmapped(socket.peer_endpoint().ip());
         const TimePoint now = loop_.now();
         if (auto* oldest = table_.in_the_way(ip)) {
@@ -325,7 +326,7 @@ private:
             return Errc::out_of_memory;
         }
         if (auto adopted = joining->connection->adopt(std::move(socket)); !adopted) {
-            socket = joining->connection->release();
+            if constexpr (requires { joining->connection->release(); }) socket = joining->connection->release();
             delete joining;
             return adopted.error();
         }

@@ -162,6 +162,8 @@ public:
     /// What the connection is doing, and why.
     Explanation explain() const { return pipe_.explain(); }
     Statistics statistics() const { return pipe_.statistics(); }
+    /// Bytes of one packet that the server takes at most, as it said when it let this client in last.
+    std::size_t packet_limit() const { return session_.packet_limit(); }
     /// Bytes of messages that were accepted and not delivered yet, 64 more counted for each.
     std::size_t queued() const { return session_.queued(); }
 

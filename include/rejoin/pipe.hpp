@@ -485,7 +485,7 @@ private:
     // What the side that connects needs for it.
     struct Dial {
         explicit Dial(Pipe& pipe)
-            : recovery(pipe.options_->recovery, seed()),
+            : recovery(pipe.options_->recovery, random_seed()),
               turn(pipe),
               retry(pipe.loop_, Delegate<void()>::template to<&Pipe::retry_due>(&pipe)) {}
         ~Dial() { delete target; }
@@ -515,11 +515,6 @@ private:
 
     // Looked up each time: it is asked seldom, and there are many pipes.
     E& events() const { return E::of(loop_); }
-    static std::uint64_t seed() {
-        std::byte bytes[8] = {};
-        static_cast<void>(entropy(bytes));  // without entropy there is no jitter, and no handshake either
-        return load_big<std::uint64_t>(bytes);
-    }
     template <class... Args>
     [[gnu::cold]] HandlerId add(Handlers<Args...>& handlers, Function<void(Args...)> handler) {
         return handlers.add(++last_handler_, std::move(handler)) ? last_handler_ : 0;
@@ -610,7 +605,7 @@ private:
         if (state_ == PipeState::closed) {
             renew_session();
             dial_->recovery.~R();
-            ::new (static_cast<void*>(&dial_->recovery)) R(options_->recovery, seed());
+            ::new (static_cast<void*>(&dial_->recovery)) R(options_->recovery, random_seed());
             tally_ = {};
             dial_->standbys = dial_->attempts = 0;
             last_failure_ = {};

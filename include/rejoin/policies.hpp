@@ -68,7 +68,8 @@ concept TransportConnection = requires(C& c, const C& seen, Loop& loop, Connecti
 ///                      protocol in which the peer's end of the connection is not the end of the conversation
 ///     T::Options       the session's options
 ///  For `Listener` also:
-///     T::Acceptor      A(Loop&, Delegate<void(Socket&&)>), Result<void> listen(const Endpoint&, int backlog), void close(),
+///     T::Acceptor      A::Accepted, which C::adopt takes; A(Loop&, Delegate<void(A::Accepted&&)>), Result<void> listen(const Endpoint&,
+///     int backlog), void close(),
 ///                      bool listening(), Endpoint local_endpoint(); optional: void rest(Duration), void go_on(), to leave a crowd in the
 ///                      system's queue for a while
 template <class T>

@@ -39,7 +39,7 @@ public:
     Signal(Loop& loop, TextView name, const Options& options)
         : loop_(loop),
           options_(options),
-          exchange_(options.limits, seed()),
+          exchange_(options.limits, random_seed()),
           timer_(loop, Delegate<void()>::template to<&Signal::late>(this)),
           kick_(loop, Delegate<void()>::template to<&Signal::kicked>(this)) {
         static_cast<void>(exchange_.set_name(name));  // without one, whatever is asked for says so
@@ -75,7 +75,7 @@ public:
         const int number = exchange_.add_broker(to_text(to));
         if (number < 0) return Errc::would_block;
         Text<63> drawn("rejoin-");
-        if (who.client_id.size() == 0) who.client_id = drawn.append_hex(seed());
+        if (who.client_id.size() == 0) who.client_id = drawn.append_hex(random_seed());
         auto* const broker = new (std::nothrow) Broker(*this, number);
         Error error = broker == nullptr ? Errc::out_of_memory : Error();
         if (!error) error = broker->client.connect(to, who).error();
@@ -136,12 +136,6 @@ private:
         bool listening = false;
     };
 
-    // Not from a clock: peers that start together must differ.
-    static std::uint64_t seed() {
-        std::byte bytes[8] = {};
-        static_cast<void>(entropy(bytes));
-        return load_big<std::uint64_t>(bytes);
-    }
     template <class... Args>
     HandlerId add(Handlers<Args...>& handlers, Function<void(Args...)> handler) {
         return handlers.add(++last_handler_, std::move(handler)) ? last_handler_ : 0;

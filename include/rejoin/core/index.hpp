@@ -4,9 +4,17 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
-#include <rejoin/core/version.hpp>
+#include <rejoin/core/bytes.hpp>
+#include <rejoin/core/random.hpp>
 
 namespace rejoin::inline v0_1 {
+
+/// A number for a text, the same everywhere: FNV-1a (Fowler, Noll, Vo), spread by SplitMix64. Not against those who choose the text.
+inline std::uint64_t hash_of(TextView text, std::uint64_t seed = 0) {
+    std::uint64_t h = 0xcbf29ce484222325 ^ seed;
+    for (char c : text) h = (h ^ static_cast<unsigned char>(c)) * 0x100000001b3;
+    return Random(h).next();
+}
 
 /// A hash index of objects that it does not own: open addressing with linear probing, at most three quarters full. `T` has
 /// `std::uint64_t hash() const`, already well mixed, and `bool is(const Key&) const`.

@@ -68,6 +68,7 @@ public:
         return true;
     }
     std::size_t bytes() const { return bytes_; }
+    std::size_t packet_limit() const { return packet_limit_ < length_max ? packet_limit_ : length_max; }
 
     /// The connection is gone: what was written in part, or not at all, comes first on the next.
     void lost() { wait_again(writing_); }

@@ -62,6 +62,8 @@ public:
     bool drained() { return outbox_.drained(); }
     /// Bytes that are accepted and not delivered, 64 more counted for each message.
     std::size_t queued() const { return outbox_.bytes(); }
+    /// Bytes of one packet that the server takes at most.
+    std::size_t packet_limit() const { return outbox_.packet_limit(); }
     /// Gives up everything that was accepted and is not delivered: `failed`, with `cancelled`.
     void cancel() { outbox_.cancel(); }
 

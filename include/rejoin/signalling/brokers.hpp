@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-#include <rejoin/core/bytes.hpp>
-#include <rejoin/core/random.hpp>
+#include <rejoin/core/index.hpp>
 #include <rejoin/signalling/envelope.hpp>
 
 namespace rejoin::inline v0_1::signalling {
@@ -32,7 +31,7 @@ public:
             if ((present_ & one(i)) == 0) {
                 present_ |= one(i);
                 brokers_[i] = {};
-                brokers_[i].label = hash(0, label);
+                brokers_[i].label = hash_of(label);
                 return i;
             }
         return -1;
@@ -106,16 +105,10 @@ private:
         TimePoint unconfirmed_since;
         TimePoint try_at;
     };
-    // FNV-1a, and SplitMix64 to spread what it gives.
-    static std::uint64_t hash(std::uint64_t seed, TextView text) {
-        std::uint64_t h = 0xcbf29ce484222325 ^ seed;
-        for (char c : text) h = (h ^ static_cast<unsigned char>(c)) * 0x100000001b3;
-        return Random(h).next();
-    }
     bool before(int a, int b, TextView name) const {
         const Broker &x = brokers_[a], &y = brokers_[b];
         if (x.health.suspect != y.health.suspect) return y.health.suspect;
-        return hash(x.label, name) > hash(y.label, name);
+        return hash_of(name, x.label) > hash_of(name, y.label);
     }
 
     Broker brokers_[count_max];

@@ -226,12 +226,7 @@ private:
     static Message* after(Message& message) {
         return static_cast<Message*>(static_cast<Queued*>(message.peer->messages.next(static_cast<Queued&>(message))));
     }
-    Peer* find(TextView name) const { return index_.find(hash(name), name); }
-    std::uint64_t hash(TextView name) const {
-        std::uint64_t h = 0xcbf29ce484222325;
-        for (char c : name) h = (h ^ static_cast<unsigned char>(c)) * 0x100000001b3;
-        return Random(h).next();
-    }
+    Peer* find(TextView name) const { return index_.find(hash_of(name), name); }
     Peer* find_or_make(TextView name, TimePoint now) {
         if (Peer* const known = find(name)) return known;
         if (peer_count_ >= limits_.peers) return nullptr;
@@ -240,7 +235,7 @@ private:
             delete peer;
             return nullptr;
         }
-        peer->name_hash = hash(name);
+        peer->name_hash = hash_of(name);
         peer->stream = random_.next();
         peer->idle_since = now;
         if (!index_.insert(peer)) {

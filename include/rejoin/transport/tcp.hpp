@@ -144,6 +144,8 @@ private:
 /// Listens for TCP connections and hands each accepted socket to its delegate.
 class TcpAcceptor {
 public:
+    using Accepted = Socket;
+
     TcpAcceptor(Loop& loop, Delegate<void(Socket&&)> accepted)
         : accepted_(accepted),
           watch_(loop, Delegate<void(Ready)>::to<&TcpAcceptor::ready>(this)),
