@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSL-1.0
 """The tools that go over MQTT, with Mosquittos: brokers_test.py tools MQTT_PUB MQTT_SUB | signal SIGNAL | meet MEET"""
+import atexit
 import os
 import shutil
 import signal
@@ -14,6 +15,15 @@ if mosquitto is None:
     sys.exit(77)
 
 
+subprocesses = []
+
+
+@atexit.register
+def end():
+    for process in subprocesses:
+        process.kill()
+
+
 class Broker:
     def __init__(self):
         with socket.socket() as probe:
@@ -26,7 +36,8 @@ class Broker:
         self.start()
 
     def start(self):
-        self.process = subprocess.Popen([mosquitto, "-c", self.conf.name], stderr=subprocess.DEVNULL)
+        self.process = subprocess.Popen([mosquitto, "-c", self.conf.name], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        subprocesses.append(self.process)
         while True:
             try:
                 socket.create_connection(("127.0.0.1", self.port)).close()
@@ -44,6 +55,7 @@ class Tool:
 
     def __init__(self, *arguments, cwd=None):
         self.process = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=cwd)
+        subprocesses.append(self.process)
 
     def type(self, line):
         self.process.stdin.write(line + "\n")
@@ -103,7 +115,8 @@ def chat(program):
         bob.until("alice: hello")
         for victim in range(3):
             brokers[victim].kill()
-            bob.until(at[victim], "is gone")
+            for peer in (alice, bob):
+                peer.until(at[victim], "is gone")
             alice.type(f"without {victim}")
             bob.until(f"alice: without {victim}")
             alice.type(f"/file {os.path.join(ours, 'photo')}")
@@ -111,7 +124,8 @@ def chat(program):
             with open(os.path.join(theirs, "photo" if victim == 0 else f"photo.{victim}"), "rb") as file:
                 assert file.read() == content
             brokers[victim].start()
-            bob.until(at[victim], "is there")
+            for peer in (alice, bob):
+                peer.until(at[victim], "is there")
         alice.type("/brokers")
         for _ in range(3):
             alice.until("alive")
@@ -127,12 +141,18 @@ def meet(program):
     brokers = [Broker(), Broker()]
     at = [f"127.0.0.1:{broker.port}" for broker in brokers]
     brokers[0].kill()
-    alice, bob = Tool(program, "alice", "bob", *at), Tool(program, "bob", "alice", *at)
-    # Whoever is first waits for the other, whose message it may have left before.
-    alice.until("arrived")
-    bob.process.kill()
+    # Not into a pipe, which a C library fills before anything is seen: onto a terminal, as people do.
+    lines = {}
+    for me, peer in [("alice", "bob"), ("bob", "alice")]:
+        ours, theirs = os.openpty()
+        subprocesses.append(subprocess.Popen([program, me, peer, *at], stdout=theirs))
+        os.close(theirs)
+        lines[me] = os.fdopen(ours)
+    for me in lines:
+        assert {lines[me].readline().strip(), lines[me].readline().strip()} == {"here I am", "arrived"}
     brokers[1].kill()
 
 
+signal.signal(signal.SIGALRM, lambda *_: sys.exit("too late"))
 signal.alarm(200)
 {"tools": tools, "signal": chat, "meet": meet}[sys.argv[1]](*sys.argv[2:])

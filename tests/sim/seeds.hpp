@@ -18,11 +18,13 @@ namespace sim {
 struct Seeds {
     static constexpr std::uint64_t many = 2'400;
     std::uint64_t first = 1, count = many;
-    Seeds() {
+    /// `share`: one run for so many of them.
+    explicit Seeds(std::uint64_t share = 1) {
 #ifdef SLOW
         count = many / 8;  // as they take so much longer
 #endif
         if (const char* const some = std::getenv("REJOIN_SEEDS")) count = std::strtoull(some, nullptr, 10);
+        count = count > share ? count / share : 1;
         const char* const one = std::getenv("REJOIN_SEED");
         if (one == nullptr) return;
         first = std::strtoull(one, nullptr, 10);
