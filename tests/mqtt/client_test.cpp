@@ -156,7 +156,7 @@ TEST_CASE("a server that says no for good is believed, and one that says later i
     CHECK(wrong.troubles.back().reason == mqtt::Reason::bad_user_name_or_password);
 }
 
-TEST_CASE("a server that breaks the protocol is told so, and tried again") {
+TEST_CASE("a server that breaks the protocol is told so, left, and tried again: MQTT-4.8.0-1") {
     Loop loop;
     Broker broker(loop);
     broker.answers = {"20 03 00 00 00 30 ff ff ff 7f", "00 00"};
@@ -202,7 +202,7 @@ TEST_CASE("the sender is held back when too much waits, and told when there is r
     REQUIRE(until(loop, [&] { return told.errors.size() == 2; }));
 }
 
-TEST_CASE("closing waits for what was accepted, but not for ever") {
+TEST_CASE("closing waits for what was accepted, but not for ever, and ends the connection: MQTT-3.14.4-1") {
     Loop loop;
     Broker broker(loop);
     auto options = Told::quick_options();

@@ -656,29 +656,3 @@ TEST_CASE("numbers go round, and none is used twice at once: MQTT-2.3.1-1, MQTT-
         p.told.clear();
     }
 }
-
-TEST_CASE("an identifier that is in use is not given out again, however many messages go by") {
-    Played played;
-    played.connected();
-    const auto publish = [&] {
-        Message message;
-        message.topic = "t";
-        message.qos = Qos::at_least_once;
-        REQUIRE(played.session.publish(message, played.now));
-        const std::string said = played.said();
-        REQUIRE(said.size() == 14);  // 32 05 00 01 74, and the identifier
-        return said.substr(10);
-    };
-    const std::string kept = publish();
-    CHECK(kept == "0001");
-    std::string last = kept;
-    for (int i = 0; i < 66'000; ++i) {
-        const std::string id = publish();
-        REQUIRE(id != "0000");
-        REQUIRE(id != kept);
-        REQUIRE(id != last);
-        last = id;
-        REQUIRE_FALSE(played.hear("40 02 " + id));
-        played.take();
-    }
-}

@@ -104,18 +104,17 @@ private:
         }
         return nullptr;
     }
-    // As many bytes as fit into one message.
+    // As many bytes as fit into one message, beside its topic and what it begins with; none where the broker takes next to nothing.
     std::size_t piece() const {
-        const std::size_t limit = limit_(), overhead = 512;
-        return limit < 2 * overhead ? limit / 4 : limit - overhead < piece_max ? limit - overhead : piece_max;
+        constexpr std::size_t overhead = 512, piece_max = 16 * 1024;
+        const std::size_t limit = limit_();
+        return limit <= overhead ? 0 : limit - overhead < piece_max ? limit - overhead : piece_max;
     }
     Result<void> say(TextView to, const StreamMessage& message);
     MqttConnection* find(const StreamMessage& message) const;
     void received(Bytes bytes);
     void drained();
     void broken();
-
-    static constexpr std::size_t piece_max = 16 * 1024, connections_max = 4096;
 
     Registry& registry_;
     Entry entry_{*this};
@@ -142,11 +141,13 @@ public:
     }
 
     void set_observer(ConnectionObserver& observer) { observer_ = &observer; }
-    /// Opens a stream to whom a `MqttStreams::endpoint` stands for. `invalid_argument` for any other.
+    /// Opens a stream to whom a `MqttStreams::endpoint` stands for. `invalid_argument` for any other; `too_large` where the broker takes no
+    /// message of a useful size.
     Result<void> open(const Endpoint& to, const Way&) {
         TextView name;
         streams_ = MqttStreams::find(loop_, to.ip(), name);
         if (streams_ == nullptr) return Errc::invalid_argument;
+        if (streams_->piece() == 0) return Errc::too_large;
         peer_ = Text<128>(name);
         id_ = streams_->random_.next();
         opener_ = true;
