@@ -145,9 +145,10 @@ public:
     /// message of a useful size.
     Result<void> open(const Endpoint& to, const Way&) {
         TextView name;
-        streams_ = MqttStreams::find(loop_, to.ip(), name);
-        if (streams_ == nullptr) return Errc::invalid_argument;
-        if (streams_->piece() == 0) return Errc::too_large;
+        MqttStreams* const streams = MqttStreams::find(loop_, to.ip(), name);
+        if (streams == nullptr) return Errc::invalid_argument;
+        if (streams->piece() == 0) return Errc::too_large;
+        streams_ = streams;
         peer_ = Text<128>(name);
         id_ = streams_->random_.next();
         opener_ = true;
