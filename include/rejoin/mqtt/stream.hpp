@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include <rejoin/core/bytes.hpp>
 #include <rejoin/core/error.hpp>
 
 // Streams of bytes over messages: what goes from one name to another, big-endian.
