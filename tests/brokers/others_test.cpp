@@ -48,6 +48,7 @@ TEST_CASE("messages of every QoS go through ejabberd, in both versions, and it i
 TEST_CASE("it understands Paho, and Paho understands it") {
     if (!there_is("mosquitto") || std::system("/usr/bin/python3 -c 'import paho.mqtt.client' 2>/dev/null") != 0)
         return test::skip("there is no mosquitto, or no Paho for Python");
+    const std::string file = __FILE__, here = file.substr(0, file.find_last_of('/'));
     Mosquitto broker;
     for (Version version : versions) {
         Loop loop;
@@ -56,10 +57,8 @@ TEST_CASE("it understands Paho, and Paho understands it") {
         REQUIRE(told.client.subscribe("to/rejoin", Qos::exactly_once));
         REQUIRE(until(loop, [&] { return told.subscriptions.size() == 1; }));
         // Paho says hello with each QoS, and sends back what it hears.
-        FILE* const paho = ::popen(
-            ("/usr/bin/python3 " REJOIN_SOURCE "/tests/brokers/paho_echo.py " + broker.port() + (version == Version::v5 ? " 5" : " 3"))
-                .c_str(),
-            "r");
+        FILE* const paho =
+            ::popen(("/usr/bin/python3 " + here + "/paho_echo.py " + broker.port() + (version == Version::v5 ? " 5" : " 3")).c_str(), "r");
         REQUIRE(paho != nullptr);
         REQUIRE(until(loop, [&] { return told.payloads.size() == 3; }));
         CHECK(told.payloads == std::vector<std::string>{"hello 0", "hello 1", "hello 2"});
