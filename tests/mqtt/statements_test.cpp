@@ -49,12 +49,12 @@ struct Talk {
     void hear(const std::string& spaced) {
         const test::Buffer bytes = test::from_hex(spaced);
         Bytes from(bytes);
-        for (Event event;;) {
+        for (mqtt::Event event;;) {
             const auto there = session.next(from, now, event);
             REQUIRE(there);
             if (!*there) return;
             ++events;
-            if (event.kind == Event::Kind::message) heard += std::string(event.packet.topic.data(), event.packet.topic.size()) + " ";
+            if (event.kind == mqtt::Event::Kind::message) heard += std::string(event.packet.topic.data(), event.packet.topic.size()) + " ";
         }
     }
     void publish(const char* topic, Qos qos) {
