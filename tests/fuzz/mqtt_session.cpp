@@ -50,7 +50,7 @@ struct Run {
         written.erase(written.begin(), written.begin() + static_cast<std::ptrdiff_t>(at));
     }
     void tell(Bytes piece) {
-        for (Event event;;) {
+        for (mqtt::Event event;;) {
             const auto there = session.next(piece, now, event);
             if (!there) {
                 expect(session.state() == Session::State::closed);
@@ -59,15 +59,15 @@ struct Run {
             }
             if (!*there) break;
             switch (event.kind) {
-                case Event::Kind::delivered:
-                case Event::Kind::failed:
+                case mqtt::Event::Kind::delivered:
+                case mqtt::Event::Kind::failed:
                     expect(accepted.erase(event.token) == 1);
                     break;
-                case Event::Kind::message:
+                case mqtt::Event::Kind::message:
                     expect(event.packet.topic.size() > 0);
                     break;
-                case Event::Kind::refused:
-                case Event::Kind::disconnected:
+                case mqtt::Event::Kind::refused:
+                case mqtt::Event::Kind::disconnected:
                     expect(session.state() == Session::State::closed);
                     return connect();
                 default:

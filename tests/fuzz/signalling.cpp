@@ -34,8 +34,8 @@ struct Run {
         return small;
     }
     void listen() {
-        for (Event event; exchange.next(event);) {
-            if (event.kind == Event::Kind::message) {
+        for (signalling::Event event; exchange.next(event);) {
+            if (event.kind == signalling::Event::Kind::message) {
                 expect(!key && !event.sealed && event.payload.size() <= 1000);
             } else {
                 expect(accepted.erase(event.token) == 1);
