@@ -19,7 +19,7 @@ struct MqttArguments {
 
     /// Takes one option and its value; false when it is none of these, or the value cannot be.
     bool take(const char* option, const char* value) {
-        if (option[0] != '-' || option[2] != 0 || value == nullptr) return false;
+        if (std::strlen(option) != 2 || option[0] != '-' || value == nullptr) return false;
         switch (option[1]) {
             case 'h':
                 host = value;

@@ -95,10 +95,13 @@ private:
         if (file_ != nullptr) return say("! one file at a time");
         file_ = std::fopen(path.c_str(), "rb");
         if (file_ == nullptr) return say("! cannot read %s", path.c_str());
-        std::fseek(file_, 0, SEEK_END);
-        const long size = std::ftell(file_);
+        const long size = std::fseek(file_, 0, SEEK_END) == 0 ? std::ftell(file_) : -1;
         std::rewind(file_);
         pending_.clear();
+        if (size < 0) {
+            std::fclose(std::exchange(file_, nullptr));
+            return say("! %s has no size", path.c_str());
+        }
         if (!send(file, std::to_string(size) + " " + path.substr(path.find_last_of("/\\") + 1))) {
             std::fclose(std::exchange(file_, nullptr));
             return say("! too much is under way");
@@ -127,7 +130,8 @@ private:
         if (event.text()[0] == file) return begin_file(what);
         if (event.text()[0] != piece || incoming_ == nullptr) return;
         const std::size_t n = what.size() < left_ ? what.size() : left_;
-        left_ -= std::fwrite(what.data(), 1, n, incoming_) == n ? n : left_;
+        if (std::fwrite(what.data(), 1, n, incoming_) != n) return lose_file();
+        left_ -= n;
         if (left_ == 0) end_file();
     }
     void begin_file(const std::string& header) {
@@ -146,8 +150,12 @@ private:
         if (left_ == 0) end_file();
     }
     void end_file() {
-        std::fclose(std::exchange(incoming_, nullptr));
+        if (std::fclose(std::exchange(incoming_, nullptr)) != 0) return say("! %s could not be written whole", incoming_name_.c_str());
         say("* %s has arrived", incoming_name_.c_str());
+    }
+    void lose_file() {
+        std::fclose(std::exchange(incoming_, nullptr));
+        say("! %s could not be written whole", incoming_name_.c_str());
     }
     void show_brokers() {
         for (std::size_t i = 0; i < names_.size(); ++i) {

@@ -15774,6 +15774,11 @@ inline Violation check_text(Bytes text, char but, char and_but) {
 inline Violation check_string(Bytes text) { return detail::check_text(text, 0, 0); }
 /// Whether that may be the name of a topic, but for its being empty (§4.7).
 inline Violation check_topic_name(Bytes text) { return detail::check_text(text, '+', '#'); }
+/// Whether a name of at most 128 bytes may be one level of a topic.
+inline bool valid_topic_level(TextView name) {
+    return name.size() > 0 && name.size() <= 128 && check_topic_name(name.bytes()) == Violation::none &&
+           std::memchr(name.data(), '/', name.size()) == nullptr;
+}
 /// Whether that may be a topic filter (§4.7.1): `+` stands for a whole level, `#` for all that follow, and is the last. Those of shared
 /// subscriptions (5 §4.8.2), `$share/NAME/FILTER`, have a name without wildcards, and a filter.
 inline bool valid_topic_filter(TextView filter) {
@@ -18435,7 +18440,7 @@ public:
 
     /// Accepts a message, which `brokers` are to have. `would_block`, `too_large`, `out_of_memory`.
     Result<Token> add(TextView to, Bytes payload, const SendOptions& options, Brokers& brokers, TimePoint now) {
-        if (payload.size() > limits_.message || payload.size() + overhead > limits_.queue) return Errc::too_large;
+        if (payload.size() + overhead > limits_.queue) return Errc::too_large;
         Peer* const peer = find_or_make(to, now);
         if (peer == nullptr) return peer_count_ >= limits_.peers ? refuse() : Error(Errc::out_of_memory);
         if (payload.size() + overhead > limits_.queue - bytes_ || peer->last + 1 - peer->base() >= Window::size) return refuse();
@@ -18457,8 +18462,9 @@ public:
         if (message->expires < next_) next_ = message->expires;
         return message->token;
     }
+    /// Once after a refusal, when something has gone since: whether there is room again.
     bool drained() {
-        if (!refused_ || bytes_ > limits_.queue / 2) return false;
+        if (!refused_ || !freed_ || bytes_ > limits_.queue / 2) return false;
         refused_ = false;
         return true;
     }
@@ -18497,10 +18503,10 @@ public:
     /// A broker has gone: what nobody else has is to go elsewhere.
     void went_down(int broker, Brokers& brokers, TimePoint now) {
         each([&](Message& message) {
+            message.again = message.again || message.with == Brokers::one(broker);
             message.with &= ~Brokers::one(broker);
             message.wanted &= ~Brokers::one(broker);
             if (message.with != 0) return;
-            message.again = true;
             want(message, brokers.choose(message.peer->view(), limits_.copies, now));
         });
     }
@@ -18614,10 +18620,12 @@ private:
     void forget(Peer* peer) {
         index_.erase(peer);
         --peer_count_;
+        freed_ = true;
         delete peer;
     }
     Error refuse() {
         refused_ = true;
+        freed_ = false;
         return Errc::would_block;
     }
     template <class F>
@@ -18648,6 +18656,7 @@ private:
     }
     void finish(Message& message, Error error, TimePoint now) {
         message.error = error;
+        freed_ = true;
         message.Due::unlink();
         message.Queued::unlink();
         bytes_ -= message.payload.size() + overhead;
@@ -18667,6 +18676,7 @@ private:
     Token last_token_ = 0;
     TimePoint next_ = TimePoint::never();
     bool refused_ = false;
+    bool freed_ = false;  // something has gone since
 };
 
 }  // namespace rejoin::inline v0_1::signalling
@@ -18700,22 +18710,16 @@ public:
 
     /// Under which name others reach this one: a level of a topic, of at most 128 bytes. `invalid_argument`; `out_of_memory`.
     Result<void> set_name(TextView name) {
-        if (!valid_name(name) || !limits_.valid()) return Errc::invalid_argument;
+        if (!mqtt::valid_topic_level(name) || !limits_.valid()) return Errc::invalid_argument;
         name_.clear();
         return name_.append(name.data(), name.size()) ? Result<void>() : Errc::out_of_memory;
     }
     TextView name() const { return {name_.data(), name_.size()}; }
-    static bool valid_name(TextView name) {
-        if (name.size() == 0 || name.size() > Envelope::name_max) return false;
-        for (char c : name)
-            if (c == '/') return false;
-        return mqtt::check_topic_name(name.bytes()) == mqtt::Violation::none;
-    }
 
     /// From now on only what is sealed with this secret is taken from that peer, and what is sent to it is. For an empty name: from and to
     /// everybody who has no secret of its own. `invalid_argument` for a name that may not be, and for less than 16 bytes; `out_of_memory`.
     Result<void> share_key(TextView peer, Bytes secret) {
-        if ((peer.size() > 0 && !valid_name(peer)) || secret.size() < 16) return Errc::invalid_argument;
+        if ((peer.size() > 0 && !mqtt::valid_topic_level(peer)) || secret.size() < 16) return Errc::invalid_argument;
         Key key;
         if (!key.name.append(peer.data(), peer.size())) return Errc::out_of_memory;
         const Bytes pieces[] = {TextView("rejoin signalling key").bytes()};
@@ -18758,11 +18762,12 @@ public:
     /// Accepts a message. `invalid_argument`; `would_block` while too much is under way, to anybody or to that peer (see `drained`);
     /// `too_large`; `out_of_memory`.
     Result<Token> send(TextView to, Bytes payload, const SendOptions& options, TimePoint now) {
-        if (!valid_name(to) || options.expiry <= Duration() || name_.empty()) return Errc::invalid_argument;
+        if (!mqtt::valid_topic_level(to) || options.expiry <= Duration() || name_.empty()) return Errc::invalid_argument;
         if (payload.size() > limits_.message) return Errc::too_large;
         Array<std::byte> encrypted;
         if (encrypt_) {
             if (!encrypt_(to, payload, encrypted)) return Errc::invalid_argument;
+            if (encrypted.size() > limits_.message + cipher_room) return Errc::too_large;
             payload = {encrypted.data(), encrypted.size()};
         }
         return outbox_.add(to, payload, options, brokers_, now);
@@ -19541,7 +19546,7 @@ public:
             const auto token = client.publish(message);
             return token ? Result<void>() : token.error();
         };
-        remove_ = [&client](HandlerIdType id) { client.remove_handler(id); };
+        remove_ = [&client](HandlerId id) { client.remove_handler(id); };
         limit_ = [&client] { return client.packet_limit(); };
         handlers_[0] = client.on_message([this](const mqtt::Packet& packet) {
             if (packet.topic == TextView(topic(name_))) received(packet.payload);
@@ -19551,7 +19556,7 @@ public:
             using State = decltype(state);
             if (state == State::interrupted || state == State::closed) broken();
         });
-        valid_ = name.size() > 0 && name.size() <= 128 && client.subscribe(topic(name_), mqtt::Qos::at_least_once);
+        valid_ = mqtt::valid_topic_level(name) && client.subscribe(topic(name_), mqtt::Qos::at_least_once);
         registry_.streams.push(entry_);
     }
     MqttStreams(const MqttStreams&) = delete;
@@ -19559,11 +19564,8 @@ public:
 
     /// Stands for the program of that name; not `valid` for a name that may not be, or where memory is out. The same for the same name.
     Endpoint endpoint(TextView name) {
-        if (!valid_ || name.size() == 0 || name.size() > 128) return {};
-        const std::uint64_t h = hash_of(name);
-        // A unique local address (RFC 4193) which nobody has.
-        IpAddress ip = {{0xfd, 'r', 'e', 'j', 'o', 'i', 'n', 0}, 0, Family::v6};
-        for (int i = 0; i < 8; ++i) ip.bytes[8 + i] = static_cast<std::uint8_t>(h >> (56 - 8 * i));
+        if (!valid_ || !mqtt::valid_topic_level(name)) return {};
+        const IpAddress ip = address_of(name);
         for (const Name& known : names_)
             if (known.ip == ip) return known.text == name ? Endpoint(ip, 1) : Endpoint();
         return names_.push({ip, Text<128>(name)}) ? Endpoint(ip, 1) : Endpoint();
@@ -19574,7 +19576,6 @@ private:
     friend class MqttConnection;
     friend class MqttAcceptor;
     friend struct MqttIncoming;
-    using HandlerIdType = std::uint32_t;
     using StreamMessage = mqtt::StreamMessage;
 
     struct Entry : ListNode {
@@ -19591,6 +19592,13 @@ private:
         Text<128> text;
     };
 
+    // A unique local address (RFC 4193) which nobody has.
+    static IpAddress address_of(TextView name) {
+        const std::uint64_t h = hash_of(name);
+        IpAddress ip = {{0xfd, 'r', 'e', 'j', 'o', 'i', 'n', 0}, 0, Family::v6};
+        for (int i = 0; i < 8; ++i) ip.bytes[8 + i] = static_cast<std::uint8_t>(h >> (56 - 8 * i));
+        return ip;
+    }
     static Text<160> topic(TextView name) { return Text<160>(TextView("rejoin-streams/")).append(name); }
     static MqttStreams* find(Loop& loop, const IpAddress& ip, TextView& name) {
         List& all = loop.service<Registry>().streams;
@@ -19621,9 +19629,9 @@ private:
     const Text<128> name_;
     Random random_;
     bool valid_ = false;
-    HandlerIdType handlers_[3] = {};
+    HandlerId handlers_[3] = {};
     Function<Result<void>(const mqtt::Message&)> publish_;
-    Function<void(HandlerIdType)> remove_;
+    Function<void(HandlerId)> remove_;
     mutable Function<std::size_t()> limit_;
     Array<Name> names_;
     mutable List connections_;
@@ -19699,7 +19707,8 @@ public:
         leave();
     }
     Endpoint local_endpoint() const { return streams_ == nullptr ? Endpoint() : streams_->endpoint(streams_->name()); }
-    Endpoint peer_endpoint() const { return streams_ == nullptr ? Endpoint() : streams_->endpoint(peer_); }
+    /// Whoever comes gets no place among the names that pipes are told.
+    Endpoint peer_endpoint() const { return streams_ == nullptr ? Endpoint() : Endpoint(MqttStreams::address_of(peer_), 1); }
 
 private:
     friend class MqttStreams;
@@ -19774,18 +19783,16 @@ private:
     }
     void kicked() {
         if (error_) return observer_->on_error(std::exchange(error_, Error()));
-        while (!held_.empty() && !paused_) {
-            Bytes piece = held_.peek(0, held_.size());
+        Ring held = std::move(held_);  // which outlives what the handlers do
+        while (!held.empty() && !paused_) {
+            Bytes piece = held.peek(0, held.size());
             if (piece.size() > read_limit_) piece = piece.first(read_limit_);
-            // The bytes are out of the way of whatever the handler does.
-            const MutableBytes room = loop_.scratch();
-            if (piece.size() > room.size()) piece = piece.first(room.size());
-            copy(room.data(), piece);
-            held_.drop(piece.size());
             taken_ += piece.size();
             say_taken();
-            if (!observer_->on_bytes(room.first(piece.size()))) return;
+            if (!observer_->on_bytes(piece)) return;
+            held.drop(piece.size());
         }
+        held_ = std::move(held);
         if (std::exchange(writable_due_, false) && std::exchange(writable_wanted_, false) && !observer_->on_writable()) return;
         if (held_.empty() && end_heard_ && !std::exchange(end_told_, true)) observer_->on_end();
     }
@@ -19838,10 +19845,10 @@ private:
     MqttStreams* streams_ = nullptr;
 };
 
-inline Endpoint MqttIncoming::peer_endpoint() const { return streams->endpoint(peer); }
+inline Endpoint MqttIncoming::peer_endpoint() const { return {MqttStreams::address_of(peer), 1}; }
 
 inline MqttStreams::~MqttStreams() {
-    for (HandlerIdType id : handlers_) remove_(id);
+    for (HandlerId id : handlers_) remove_(id);
     if (acceptor_ != nullptr) acceptor_->streams_ = nullptr;
     broken();
 }
@@ -19876,7 +19883,7 @@ inline void MqttStreams::received(Bytes bytes) {
         if (message->type != StreamMessage::Type::open) connection->heard(*message);
         return;
     }
-    if (message->type == StreamMessage::Type::reset || mqtt::check_topic_name(message->from.bytes()) != mqtt::Violation::none) return;
+    if (message->type == StreamMessage::Type::reset || !mqtt::valid_topic_level(message->from)) return;
     if (message->type == StreamMessage::Type::open && acceptor_ != nullptr)
         return acceptor_->accepted_({this, message->id, Text<128>(message->from)});
     StreamMessage unknown;
@@ -19893,7 +19900,7 @@ inline void MqttStreams::broken() {
 
 /// The transport policy for a stream by way of a broker, where nothing more direct works: see `MqttStreams`. Ordered, and with
 /// back-pressure from end to end; a stream breaks when either client loses its connection to the broker, and `Resumable<Mqtt>` goes on over
-/// the next.
+/// the next. A peer that vanishes without a word is noticed by a session alone.
 struct Mqtt {
     using Connection = MqttConnection;
     using Acceptor = MqttAcceptor;

@@ -68,6 +68,35 @@ TEST_CASE("a named pipe carries bytes both ways, and tells when there are some")
     CHECK(NamedPipe::gone(NamedPipe::send(other, TextView("nobody").bytes()).error()));
 }
 
+TEST_CASE("what is given up when a byte of it was taken does not swallow what is said instead") {
+    Loop loop;
+    NamedPipe one, other;
+    REQUIRE(NamedPipe::pair(one, other));
+    Listening at_one(loop, one), at_other(loop, other);
+    const std::string given_up(60'000, 'a');
+    std::size_t whole = 0;
+    for (;;) {
+        const auto n = NamedPipe::send(one, TextView(given_up).bytes());
+        REQUIRE(n);
+        if (*n == 1) break;  // there is no room: the rest is on its way, and is to be said again
+        whole += *n;
+    }
+    std::string got = read(other, loop, whole + given_up.size());
+    const std::string instead(100'000, 'b');
+    std::size_t sent = 0;
+    REQUIRE(until(loop, [&] {
+        while (const auto n = NamedPipe::send(one, TextView(instead.data() + sent, instead.size() - sent).bytes())) {
+            sent += *n;
+            if (sent == instead.size()) break;
+        }
+        std::byte room[10'000];
+        while (const auto received = NamedPipe::receive(other, room)) got.append(reinterpret_cast<const char*>(room), received->bytes);
+        return got.size() >= whole + given_up.size() + instead.size();
+    }));
+    CHECK(got.substr(0, whole + given_up.size()) == std::string(whole + given_up.size(), 'a'));
+    CHECK(got.substr(whole + given_up.size()) == instead);
+}
+
 TEST_CASE("a named pipe takes more than its peer has room for, piece by piece, and in order") {
     Loop loop;
     NamedPipe one, other;

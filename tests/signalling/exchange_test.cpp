@@ -268,6 +268,7 @@ TEST_CASE("no more than 1,024 messages to one peer are under way") {
     for (int i = 0; i < 1024; ++i) alice.send("bob", "x");
     CHECK(alice.exchange->send("bob", TextView("x").bytes(), {}, alice.now).error() == Errc::would_block);
     alice.send("carol", "x");
+    CHECK_FALSE(alice.exchange->drained());  // nothing has gone since
     auto letters = alice.letters();
     std::reverse(letters.begin(), letters.end());
     for (const Letter& letter : letters)
@@ -275,6 +276,7 @@ TEST_CASE("no more than 1,024 messages to one peer are under way") {
     CHECK(bob.heard.size() == 1024);
     alice.hear(bob.letters());
     CHECK(alice.outcomes.size() == 1024);
+    CHECK(alice.exchange->drained());
 }
 
 TEST_CASE("with a key, what is not sealed, forged, or for somebody else changes nothing but a counter") {
@@ -394,6 +396,35 @@ TEST_CASE("what is too large, or no envelope, is counted and dropped") {
     bob.hear({0, "bob", {}});
     CHECK(bob.counters().too_large == 1);
     CHECK(bob.counters().malformed == 2);
+}
+
+TEST_CASE("a message of the largest size may be encrypted, which makes it larger") {
+    Limits limits;
+    limits.message = 1000;
+    Peer alice("alice", 1, limits), bob("bob", 1, limits);
+    std::size_t more = 256;
+    alice.exchange->set_ciphers([&](TextView, Bytes from, Array<std::byte>& to) { return to.extend(from.size() + more) != nullptr; }, {});
+    const std::string largest(1000, 'x');
+    alice.send("bob", largest);
+    bob.hear(alice.letters());
+    CHECK(bob.heard.size() == 1);
+    more = 257;
+    CHECK(alice.exchange->send("bob", TextView(largest).bytes(), {}, alice.now).error() == Errc::too_large);
+}
+
+TEST_CASE("a message that waits for a broker is new to the one that comes") {
+    Limits limits;
+    limits.copies = 1;
+    Peer alice("alice", 1, limits), bob("bob", 1, limits);
+    alice.exchange->broker_down(0, alice.now);
+    alice.send("bob", "1");
+    alice.exchange->broker_up(0, alice.now);
+    alice.exchange->broker_down(0, alice.now);  // before a copy went out
+    alice.exchange->broker_up(0, alice.now);
+    bob.hear(alice.letters());
+    alice.wait(Duration::milliseconds(5));
+    alice.hear(bob.letters());
+    CHECK(alice.exchange->health(0).round_trip == Duration::milliseconds(5));  // which is not known of what was sent again
 }
 
 TEST_CASE("payloads go through the user's ciphers") {

@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "catch.hpp"
 #include "mqtt/tiny_broker.hpp"
@@ -110,6 +111,69 @@ TEST_CASE("a pipe over a broker carries bytes both ways, and ends in order") {
     CHECK(broker.passed_on > 2 * 500'000 / (16 * 1024));
 }
 
+namespace {
+
+// A client that the test plays: it hears what the test says, at the place in memory where the test says it.
+struct PlayedClient {
+    HandlerId on_message(Function<void(const mqtt::Packet&)> handler) { return message = std::move(handler), 1; }
+    HandlerId on_drained(Function<void()>) { return 2; }
+    HandlerId on_state(Function<void(ClientState, const mqtt::Trouble&)>) { return 3; }
+    bool remove_handler(HandlerId) { return true; }
+    Result<mqtt::Token> subscribe(TextView topic, mqtt::Qos) { return inbox = std::string(topic.data(), topic.size()), mqtt::Token{1}; }
+    Result<mqtt::Token> publish(const mqtt::Message& said) { return last = text_of(said.payload), mqtt::Token{2}; }
+    std::size_t packet_limit() const { return 100'000; }
+    void say(Bytes payload) {
+        mqtt::Packet packet;
+        packet.topic = inbox;
+        packet.payload = payload;
+        message(packet);
+    }
+    Function<void(const mqtt::Packet&)> message;
+    std::string inbox, last;
+};
+
+}  // namespace
+
+TEST_CASE("a message that came in two halves does not write over what came with the second, in the loop's own buffer") {
+    Loop loop;
+    PlayedClient client;
+    MqttStreams streams(loop, client, "bob");
+    Listener<Mqtt, NoEvents, FailFast> server(loop);
+    REQUIRE(server.listen(streams.endpoint("bob")));
+    std::string heard;
+    server.on_accept([&](auto& pipe) { pipe.on_receive([&](Bytes bytes) { heard += text_of(bytes); }); });
+    StreamMessage message;
+    message.type = StreamMessage::Type::open;
+    message.from_opener = true;
+    message.id = 7;
+    message.from = "alice";
+    test::Buffer bytes(message.size());
+    message.write(bytes.data());
+    client.say(bytes);
+    const MutableBytes buffer = loop.scratch();
+    std::size_t end = 0;
+    std::string expected;
+    message.type = StreamMessage::Type::data;
+    std::vector<Bytes> all;
+    for (int i = 0; i < 10; ++i) {
+        const std::string text(1000, static_cast<char>('a' + i));
+        message.position = expected.size();
+        message.payload = TextView(text).bytes();
+        if (i == 0) {  // as a decoder has it that puts halves together
+            bytes.resize(message.size());
+            message.write(bytes.data());
+            all.emplace_back(bytes);
+        } else {
+            message.write(buffer.data() + end);
+            all.push_back(buffer.subspan(end, message.size()));
+            end += message.size();
+        }
+        expected += text;
+    }
+    for (Bytes one : all) client.say(one);
+    CHECK(heard == expected);
+}
+
 TEST_CASE("a peer that does not read is not sent more than it has room for") {
     Loop loop;
     test::TinyBroker broker(loop);
@@ -146,7 +210,10 @@ TEST_CASE("nobody of that name, nobody who listens, and somebody who has gone") 
     test::TinyBroker broker(loop);
     Peer alice(loop, broker, "alice"), bob(loop, broker, "bob");
     connect(loop, alice, bob);
-    CHECK_FALSE(alice.streams.endpoint("").valid());
+    for (const char* bad : {"", "a/b", "+", "#", "\xff"}) {
+        CHECK_FALSE(alice.streams.endpoint(bad).valid());
+        CHECK_FALSE(MqttStreams(loop, alice.client, bad).endpoint("bob").valid());
+    }
     CHECK(alice.streams.endpoint("x") == bob.streams.endpoint("x"));
     Plain pipe(loop);
     REQUIRE(pipe.connect({"fd72:656a::1", 1}));  // stands for nobody

@@ -58,6 +58,11 @@ inline Violation check_text(Bytes text, char but, char and_but) {
 inline Violation check_string(Bytes text) { return detail::check_text(text, 0, 0); }
 /// Whether that may be the name of a topic, but for its being empty (§4.7).
 inline Violation check_topic_name(Bytes text) { return detail::check_text(text, '+', '#'); }
+/// Whether a name of at most 128 bytes may be one level of a topic.
+inline bool valid_topic_level(TextView name) {
+    return name.size() > 0 && name.size() <= 128 && check_topic_name(name.bytes()) == Violation::none &&
+           std::memchr(name.data(), '/', name.size()) == nullptr;
+}
 /// Whether that may be a topic filter (§4.7.1): `+` stands for a whole level, `#` for all that follow, and is the last. Those of shared
 /// subscriptions (5 §4.8.2), `$share/NAME/FILTER`, have a name without wildcards, and a filter.
 inline bool valid_topic_filter(TextView filter) {

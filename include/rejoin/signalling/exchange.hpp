@@ -35,22 +35,16 @@ public:
 
     /// Under which name others reach this one: a level of a topic, of at most 128 bytes. `invalid_argument`; `out_of_memory`.
     Result<void> set_name(TextView name) {
-        if (!valid_name(name) || !limits_.valid()) return Errc::invalid_argument;
+        if (!mqtt::valid_topic_level(name) || !limits_.valid()) return Errc::invalid_argument;
         name_.clear();
         return name_.append(name.data(), name.size()) ? Result<void>() : Errc::out_of_memory;
     }
     TextView name() const { return {name_.data(), name_.size()}; }
-    static bool valid_name(TextView name) {
-        if (name.size() == 0 || name.size() > Envelope::name_max) return false;
-        for (char c : name)
-            if (c == '/') return false;
-        return mqtt::check_topic_name(name.bytes()) == mqtt::Violation::none;
-    }
 
     /// From now on only what is sealed with this secret is taken from that peer, and what is sent to it is. For an empty name: from and to
     /// everybody who has no secret of its own. `invalid_argument` for a name that may not be, and for less than 16 bytes; `out_of_memory`.
     Result<void> share_key(TextView peer, Bytes secret) {
-        if ((peer.size() > 0 && !valid_name(peer)) || secret.size() < 16) return Errc::invalid_argument;
+        if ((peer.size() > 0 && !mqtt::valid_topic_level(peer)) || secret.size() < 16) return Errc::invalid_argument;
         Key key;
         if (!key.name.append(peer.data(), peer.size())) return Errc::out_of_memory;
         const Bytes pieces[] = {TextView("rejoin signalling key").bytes()};
@@ -93,11 +87,12 @@ public:
     /// Accepts a message. `invalid_argument`; `would_block` while too much is under way, to anybody or to that peer (see `drained`);
     /// `too_large`; `out_of_memory`.
     Result<Token> send(TextView to, Bytes payload, const SendOptions& options, TimePoint now) {
-        if (!valid_name(to) || options.expiry <= Duration() || name_.empty()) return Errc::invalid_argument;
+        if (!mqtt::valid_topic_level(to) || options.expiry <= Duration() || name_.empty()) return Errc::invalid_argument;
         if (payload.size() > limits_.message) return Errc::too_large;
         Array<std::byte> encrypted;
         if (encrypt_) {
             if (!encrypt_(to, payload, encrypted)) return Errc::invalid_argument;
+            if (encrypted.size() > limits_.message + cipher_room) return Errc::too_large;
             payload = {encrypted.data(), encrypted.size()};
         }
         return outbox_.add(to, payload, options, brokers_, now);

@@ -70,7 +70,7 @@ public:
 
     /// Accepts a message, which `brokers` are to have. `would_block`, `too_large`, `out_of_memory`.
     Result<Token> add(TextView to, Bytes payload, const SendOptions& options, Brokers& brokers, TimePoint now) {
-        if (payload.size() > limits_.message || payload.size() + overhead > limits_.queue) return Errc::too_large;
+        if (payload.size() + overhead > limits_.queue) return Errc::too_large;
         Peer* const peer = find_or_make(to, now);
         if (peer == nullptr) return peer_count_ >= limits_.peers ? refuse() : Error(Errc::out_of_memory);
         if (payload.size() + overhead > limits_.queue - bytes_ || peer->last + 1 - peer->base() >= Window::size) return refuse();
@@ -92,8 +92,9 @@ public:
         if (message->expires < next_) next_ = message->expires;
         return message->token;
     }
+    /// Once after a refusal, when something has gone since: whether there is room again.
     bool drained() {
-        if (!refused_ || bytes_ > limits_.queue / 2) return false;
+        if (!refused_ || !freed_ || bytes_ > limits_.queue / 2) return false;
         refused_ = false;
         return true;
     }
@@ -132,10 +133,10 @@ public:
     /// A broker has gone: what nobody else has is to go elsewhere.
     void went_down(int broker, Brokers& brokers, TimePoint now) {
         each([&](Message& message) {
+            message.again = message.again || message.with == Brokers::one(broker);
             message.with &= ~Brokers::one(broker);
             message.wanted &= ~Brokers::one(broker);
             if (message.with != 0) return;
-            message.again = true;
             want(message, brokers.choose(message.peer->view(), limits_.copies, now));
         });
     }
@@ -249,10 +250,12 @@ private:
     void forget(Peer* peer) {
         index_.erase(peer);
         --peer_count_;
+        freed_ = true;
         delete peer;
     }
     Error refuse() {
         refused_ = true;
+        freed_ = false;
         return Errc::would_block;
     }
     template <class F>
@@ -283,6 +286,7 @@ private:
     }
     void finish(Message& message, Error error, TimePoint now) {
         message.error = error;
+        freed_ = true;
         message.Due::unlink();
         message.Queued::unlink();
         bytes_ -= message.payload.size() + overhead;
@@ -302,6 +306,7 @@ private:
     Token last_token_ = 0;
     TimePoint next_ = TimePoint::never();
     bool refused_ = false;
+    bool freed_ = false;  // something has gone since
 };
 
 }  // namespace rejoin::inline v0_1::signalling

@@ -2,7 +2,7 @@
 #pragma once
 
 #include <rejoin/core/array.hpp>
-#include <rejoin/core/function.hpp>
+#include <rejoin/core/handlers.hpp>
 #include <rejoin/core/index.hpp>
 #include <rejoin/core/list.hpp>
 #include <rejoin/core/ring.hpp>
@@ -41,7 +41,7 @@ public:
             const auto token = client.publish(message);
             return token ? Result<void>() : token.error();
         };
-        remove_ = [&client](HandlerIdType id) { client.remove_handler(id); };
+        remove_ = [&client](HandlerId id) { client.remove_handler(id); };
         limit_ = [&client] { return client.packet_limit(); };
         handlers_[0] = client.on_message([this](const mqtt::Packet& packet) {
             if (packet.topic == TextView(topic(name_))) received(packet.payload);
@@ -51,7 +51,7 @@ public:
             using State = decltype(state);
             if (state == State::interrupted || state == State::closed) broken();
         });
-        valid_ = name.size() > 0 && name.size() <= 128 && client.subscribe(topic(name_), mqtt::Qos::at_least_once);
+        valid_ = mqtt::valid_topic_level(name) && client.subscribe(topic(name_), mqtt::Qos::at_least_once);
         registry_.streams.push(entry_);
     }
     MqttStreams(const MqttStreams&) = delete;
@@ -59,11 +59,8 @@ public:
 
     /// Stands for the program of that name; not `valid` for a name that may not be, or where memory is out. The same for the same name.
     Endpoint endpoint(TextView name) {
-        if (!valid_ || name.size() == 0 || name.size() > 128) return {};
-        const std::uint64_t h = hash_of(name);
-        // A unique local address (RFC 4193) which nobody has.
-        IpAddress ip = {{0xfd, 'r', 'e', 'j', 'o', 'i', 'n', 0}, 0, Family::v6};
-        for (int i = 0; i < 8; ++i) ip.bytes[8 + i] = static_cast<std::uint8_t>(h >> (56 - 8 * i));
+        if (!valid_ || !mqtt::valid_topic_level(name)) return {};
+        const IpAddress ip = address_of(name);
         for (const Name& known : names_)
             if (known.ip == ip) return known.text == name ? Endpoint(ip, 1) : Endpoint();
         return names_.push({ip, Text<128>(name)}) ? Endpoint(ip, 1) : Endpoint();
@@ -74,7 +71,6 @@ private:
     friend class MqttConnection;
     friend class MqttAcceptor;
     friend struct MqttIncoming;
-    using HandlerIdType = std::uint32_t;
     using StreamMessage = mqtt::StreamMessage;
 
     struct Entry : ListNode {
@@ -91,6 +87,13 @@ private:
         Text<128> text;
     };
 
+    // A unique local address (RFC 4193) which nobody has.
+    static IpAddress address_of(TextView name) {
+        const std::uint64_t h = hash_of(name);
+        IpAddress ip = {{0xfd, 'r', 'e', 'j', 'o', 'i', 'n', 0}, 0, Family::v6};
+        for (int i = 0; i < 8; ++i) ip.bytes[8 + i] = static_cast<std::uint8_t>(h >> (56 - 8 * i));
+        return ip;
+    }
     static Text<160> topic(TextView name) { return Text<160>(TextView("rejoin-streams/")).append(name); }
     static MqttStreams* find(Loop& loop, const IpAddress& ip, TextView& name) {
         List& all = loop.service<Registry>().streams;
@@ -121,9 +124,9 @@ private:
     const Text<128> name_;
     Random random_;
     bool valid_ = false;
-    HandlerIdType handlers_[3] = {};
+    HandlerId handlers_[3] = {};
     Function<Result<void>(const mqtt::Message&)> publish_;
-    Function<void(HandlerIdType)> remove_;
+    Function<void(HandlerId)> remove_;
     mutable Function<std::size_t()> limit_;
     Array<Name> names_;
     mutable List connections_;
@@ -199,7 +202,8 @@ public:
         leave();
     }
     Endpoint local_endpoint() const { return streams_ == nullptr ? Endpoint() : streams_->endpoint(streams_->name()); }
-    Endpoint peer_endpoint() const { return streams_ == nullptr ? Endpoint() : streams_->endpoint(peer_); }
+    /// Whoever comes gets no place among the names that pipes are told.
+    Endpoint peer_endpoint() const { return streams_ == nullptr ? Endpoint() : Endpoint(MqttStreams::address_of(peer_), 1); }
 
 private:
     friend class MqttStreams;
@@ -274,18 +278,16 @@ private:
     }
     void kicked() {
         if (error_) return observer_->on_error(std::exchange(error_, Error()));
-        while (!held_.empty() && !paused_) {
-            Bytes piece = held_.peek(0, held_.size());
+        Ring held = std::move(held_);  // which outlives what the handlers do
+        while (!held.empty() && !paused_) {
+            Bytes piece = held.peek(0, held.size());
             if (piece.size() > read_limit_) piece = piece.first(read_limit_);
-            // The bytes are out of the way of whatever the handler does.
-            const MutableBytes room = loop_.scratch();
-            if (piece.size() > room.size()) piece = piece.first(room.size());
-            copy(room.data(), piece);
-            held_.drop(piece.size());
             taken_ += piece.size();
             say_taken();
-            if (!observer_->on_bytes(room.first(piece.size()))) return;
+            if (!observer_->on_bytes(piece)) return;
+            held.drop(piece.size());
         }
+        held_ = std::move(held);
         if (std::exchange(writable_due_, false) && std::exchange(writable_wanted_, false) && !observer_->on_writable()) return;
         if (held_.empty() && end_heard_ && !std::exchange(end_told_, true)) observer_->on_end();
     }
@@ -338,10 +340,10 @@ private:
     MqttStreams* streams_ = nullptr;
 };
 
-inline Endpoint MqttIncoming::peer_endpoint() const { return streams->endpoint(peer); }
+inline Endpoint MqttIncoming::peer_endpoint() const { return {MqttStreams::address_of(peer), 1}; }
 
 inline MqttStreams::~MqttStreams() {
-    for (HandlerIdType id : handlers_) remove_(id);
+    for (HandlerId id : handlers_) remove_(id);
     if (acceptor_ != nullptr) acceptor_->streams_ = nullptr;
     broken();
 }
@@ -376,7 +378,7 @@ inline void MqttStreams::received(Bytes bytes) {
         if (message->type != StreamMessage::Type::open) connection->heard(*message);
         return;
     }
-    if (message->type == StreamMessage::Type::reset || mqtt::check_topic_name(message->from.bytes()) != mqtt::Violation::none) return;
+    if (message->type == StreamMessage::Type::reset || !mqtt::valid_topic_level(message->from)) return;
     if (message->type == StreamMessage::Type::open && acceptor_ != nullptr)
         return acceptor_->accepted_({this, message->id, Text<128>(message->from)});
     StreamMessage unknown;
@@ -393,7 +395,7 @@ inline void MqttStreams::broken() {
 
 /// The transport policy for a stream by way of a broker, where nothing more direct works: see `MqttStreams`. Ordered, and with
 /// back-pressure from end to end; a stream breaks when either client loses its connection to the broker, and `Resumable<Mqtt>` goes on over
-/// the next.
+/// the next. A peer that vanishes without a word is noticed by a session alone.
 struct Mqtt {
     using Connection = MqttConnection;
     using Acceptor = MqttAcceptor;
