@@ -17247,8 +17247,6 @@ public:
     }
     /// Whether more from the server may be taken: not while it leaves unread what is said to it.
     bool takes_more() const { return out_.has_room(); }
-    /// All that is to be written is up to nine PUBACKs, which may wait a little for company: servers usually have 20 messages under way.
-    bool acknowledgements_wait() const { return out_.size() > 0 && out_.size() < 40 && out_.end() == acknowledgements_end_; }
     /// Nothing is left to write or to be acknowledged.
     bool idle() const { return out_.size() == 0 && outbox_.bytes() == 0; }
     /// Says DISCONNECT, behind what is being written, and nothing after it. The will is published only with `disconnect_with_will` (5.0).
@@ -17402,10 +17400,7 @@ private:
     }
     // What was given on is acknowledged when the next is asked for: it has been dealt with.
     bool finish_message() {
-        const bool may_wait = acknowledge_type_ == PacketType::puback && (out_.size() == 0 || acknowledgements_wait());
-        if (!out_.say(Acknowledge{acknowledge_type_, std::exchange(acknowledge_, std::uint16_t{0}), Reason::success})) return false;
-        if (may_wait) acknowledgements_end_ = out_.end();
-        return true;
+        return out_.say(Acknowledge{acknowledge_type_, std::exchange(acknowledge_, std::uint16_t{0}), Reason::success});
     }
     bool released(const Packet& packet) {
         bool known = false;
@@ -17442,8 +17437,7 @@ private:
     bool was_connected_ = false;
     bool pinging_ = false;
     PacketType acknowledge_type_ = PacketType::puback;
-    std::uint64_t acknowledgements_end_ = 0;  // of the last PUBACK before which there was nothing else, in all that is written
-    std::uint16_t acknowledge_ = 0;           // the message that was given on, and is not acknowledged yet
+    std::uint16_t acknowledge_ = 0;  // the message that was given on, and is not acknowledged yet
     std::uint16_t last_id_ = 0;
     std::uint16_t free_ids_ = 0;  // behind it, that nothing uses
     Violation why_ = Violation::none;
@@ -17638,7 +17632,6 @@ private:
     void arm() {
         TimePoint next = session_.deadline();
         if (closing_ && close_by_ < next) next = close_by_;
-        if (acknowledge_by_ < next) next = acknowledge_by_;
         if (state_ != ClientState::closed) deadline_.at(next);
     }
 
@@ -17689,21 +17682,16 @@ private:
 
     void received(Bytes bytes) {
         const TimePoint now = loop_.now();
-        bool messages_alone = true;
         for (;;) {
             Event event;
             const auto there = session_.next(bytes, now, event);
             if (!there) return drop(there.error());
             if (!*there) break;
-            messages_alone = messages_alone && event.kind == Event::Kind::message;
             if (!tell(event)) return;
             if (pipe_.state() != PipeState::connected) return;
         }
         if (!session_.takes_more()) pipe_.pause();
-        if (!messages_alone || !session_.acknowledgements_wait())
-            wake();
-        else if (acknowledge_by_ == TimePoint::never())
-            acknowledge_by_ = now + acknowledge_after;
+        wake();
         arm();
     }
     bool tell(const Event& event) {
@@ -17787,7 +17775,6 @@ private:
     // One turn's messages go out in one system call: the pipe gathers them.
     void flush() {
         const TimePoint now = loop_.now();
-        acknowledge_by_ = TimePoint::never();
         while (pipe_.state() == PipeState::connected) {
             const Bytes out = session_.pending(now), piece = out.first(out.size() < piece_size ? out.size() : piece_size);
             if (piece.empty() || !pipe_.send(piece)) return;
@@ -17803,8 +17790,6 @@ private:
     }
 
     static constexpr std::size_t piece_size = 64 * 1024;
-    // Servers that pass messages on one by one would be answered one by one; a window of theirs that is full for so long costs little.
-    static constexpr Duration acknowledge_after = Duration::milliseconds(1);
     static constexpr int redirections_max = 4;
     static constexpr Duration redirections_last = Duration::seconds(60);
 
@@ -17827,7 +17812,6 @@ private:
     bool away_ = false;
     Trouble trouble_;  // what the server said, to be told with what the pipe says
     TimePoint close_by_;
-    TimePoint acknowledge_by_ = TimePoint::never();  // PUBACKs that wait for company
     ClientState state_ = ClientState::idle;
     bool closing_ = false;
 };

@@ -181,7 +181,6 @@ private:
     void arm() {
         TimePoint next = session_.deadline();
         if (closing_ && close_by_ < next) next = close_by_;
-        if (acknowledge_by_ < next) next = acknowledge_by_;
         if (state_ != ClientState::closed) deadline_.at(next);
     }
 
@@ -232,21 +231,16 @@ private:
 
     void received(Bytes bytes) {
         const TimePoint now = loop_.now();
-        bool messages_alone = true;
         for (;;) {
             Event event;
             const auto there = session_.next(bytes, now, event);
             if (!there) return drop(there.error());
             if (!*there) break;
-            messages_alone = messages_alone && event.kind == Event::Kind::message;
             if (!tell(event)) return;
             if (pipe_.state() != PipeState::connected) return;
         }
         if (!session_.takes_more()) pipe_.pause();
-        if (!messages_alone || !session_.acknowledgements_wait())
-            wake();
-        else if (acknowledge_by_ == TimePoint::never())
-            acknowledge_by_ = now + acknowledge_after;
+        wake();
         arm();
     }
     bool tell(const Event& event) {
@@ -330,7 +324,6 @@ private:
     // One turn's messages go out in one system call: the pipe gathers them.
     void flush() {
         const TimePoint now = loop_.now();
-        acknowledge_by_ = TimePoint::never();
         while (pipe_.state() == PipeState::connected) {
             const Bytes out = session_.pending(now), piece = out.first(out.size() < piece_size ? out.size() : piece_size);
             if (piece.empty() || !pipe_.send(piece)) return;
@@ -346,8 +339,6 @@ private:
     }
 
     static constexpr std::size_t piece_size = 64 * 1024;
-    // Servers that pass messages on one by one would be answered one by one; a window of theirs that is full for so long costs little.
-    static constexpr Duration acknowledge_after = Duration::milliseconds(1);
     static constexpr int redirections_max = 4;
     static constexpr Duration redirections_last = Duration::seconds(60);
 
@@ -370,7 +361,6 @@ private:
     bool away_ = false;
     Trouble trouble_;  // what the server said, to be told with what the pipe says
     TimePoint close_by_;
-    TimePoint acknowledge_by_ = TimePoint::never();  // PUBACKs that wait for company
     ClientState state_ = ClientState::idle;
     bool closing_ = false;
 };

@@ -406,33 +406,3 @@ TEST_CASE("a client that was sent elsewhere may be closed, and destroyed, when i
     REQUIRE(told->client.connect(old.endpoint(), told->who));
     REQUIRE(until(loop, [&] { return done && (!told || told->is(ClientState::closed)); }));
 }
-
-TEST_CASE("messages that come one by one are acknowledged together, and soon") {
-    Loop loop;
-    Broker broker(loop);
-    Told told(loop);
-    REQUIRE(told.client.connect(broker.endpoint(), told.who));
-    REQUIRE(until(loop, [&] { return told.is(ClientState::connected); }));
-    broker.heard.clear();
-    SECTION("within a millisecond or so") {
-        broker.say("32 07 00 01 61 00 05 00 78");
-        REQUIRE(until(loop, [&] { return broker.has_heard("40 02 00 05"); }));
-    }
-    SECTION("with whatever else is said") {
-        broker.say("32 07 00 01 61 00 05 00 78");
-        REQUIRE(until(loop, [&] { return told.payloads.size() == 1; }));
-        REQUIRE(told.client.publish("t", "1"));
-        REQUIRE(until(loop, [&] { return broker.has_heard("40 02 00 05 30 05 00 01 74 00 31"); }));
-    }
-    SECTION("when there are many") {
-        std::string many, acknowledged;
-        for (int i = 1; i <= 60; ++i) {
-            const std::string id =
-                "00 " + test::to_hex(Bytes(test::from_hex(std::string(1, "0123456789abcdef"[i >> 4]) + "0123456789abcdef"[i & 15])));
-            many += "32 07 00 01 61 " + id + " 00 78 ";
-            acknowledged += "40 02 " + id + " ";
-        }
-        broker.say(many);
-        REQUIRE(until(loop, [&] { return broker.has_heard(acknowledged); }));
-    }
-}

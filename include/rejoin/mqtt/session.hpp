@@ -152,8 +152,6 @@ public:
     }
     /// Whether more from the server may be taken: not while it leaves unread what is said to it.
     bool takes_more() const { return out_.has_room(); }
-    /// All that is to be written is up to nine PUBACKs, which may wait a little for company: servers usually have 20 messages under way.
-    bool acknowledgements_wait() const { return out_.size() > 0 && out_.size() < 40 && out_.end() == acknowledgements_end_; }
     /// Nothing is left to write or to be acknowledged.
     bool idle() const { return out_.size() == 0 && outbox_.bytes() == 0; }
     /// Says DISCONNECT, behind what is being written, and nothing after it. The will is published only with `disconnect_with_will` (5.0).
@@ -307,10 +305,7 @@ private:
     }
     // What was given on is acknowledged when the next is asked for: it has been dealt with.
     bool finish_message() {
-        const bool may_wait = acknowledge_type_ == PacketType::puback && (out_.size() == 0 || acknowledgements_wait());
-        if (!out_.say(Acknowledge{acknowledge_type_, std::exchange(acknowledge_, std::uint16_t{0}), Reason::success})) return false;
-        if (may_wait) acknowledgements_end_ = out_.end();
-        return true;
+        return out_.say(Acknowledge{acknowledge_type_, std::exchange(acknowledge_, std::uint16_t{0}), Reason::success});
     }
     bool released(const Packet& packet) {
         bool known = false;
@@ -347,8 +342,7 @@ private:
     bool was_connected_ = false;
     bool pinging_ = false;
     PacketType acknowledge_type_ = PacketType::puback;
-    std::uint64_t acknowledgements_end_ = 0;  // of the last PUBACK before which there was nothing else, in all that is written
-    std::uint16_t acknowledge_ = 0;           // the message that was given on, and is not acknowledged yet
+    std::uint16_t acknowledge_ = 0;  // the message that was given on, and is not acknowledged yet
     std::uint16_t last_id_ = 0;
     std::uint16_t free_ids_ = 0;  // behind it, that nothing uses
     Violation why_ = Violation::none;
