@@ -286,15 +286,25 @@ int main() {
             qos, messages, ours, theirs, us[2][1], ours / theirs, bar(ours <= theirs / 2));
     }
     for (int qos : {0, 1}) {
-        Figures all[3];
-        int i = 0;
-        for (auto* run : {run_rejoin, run_libmosquitto, run_paho}) all[i++] = in_a_process(run, qos, true);
-        // The machine's own hiccups are in both: a tenth is allowed for them.
-        const bool ok = all[0].median <= all[1].median * 1.1 && all[0].p99 <= all[1].p99 * 1.1;
+        // Medians of five, taken in turns.
+        std::vector<double> medians[3], p99s[3];
+        double worst = 0;
+        for (int round = 0; round < 5; ++round) {
+            int i = 0;
+            for (auto* run : {run_rejoin, run_libmosquitto, run_paho}) {
+                const Figures one = in_a_process(run, qos, true);
+                if (i == 0) worst = std::max(worst, one.worst);
+                medians[i].push_back(one.median);
+                p99s[i++].push_back(one.p99);
+            }
+        }
+        for (auto* all : {medians, p99s})
+            for (int i = 0; i < 3; ++i) std::sort(all[i].begin(), all[i].end());
+        const bool ok = medians[0][2] <= medians[1][2] && p99s[0][2] <= p99s[1][2];
         std::printf(
-            "QoS %d, one message at a time: median and 99 %% rejoin %.0f and %.0f us (worst %.0f), libmosquitto %.0f and %.0f (worst "
-            "%.0f), Paho %.0f and %.0f (bar: not above libmosquitto's) %s\n",
-            qos, all[0].median, all[0].p99, all[0].worst, all[1].median, all[1].p99, all[1].worst, all[2].median, all[2].p99, bar(ok));
+            "QoS %d, one message at a time: median and 99 %% rejoin %.0f and %.0f us (worst %.0f), libmosquitto %.0f and %.0f, Paho %.0f "
+            "and %.0f (bar: not above libmosquitto's, and none of 40 ms) %s\n",
+            qos, medians[0][2], p99s[0][2], worst, medians[1][2], p99s[1][2], medians[2][2], p99s[2][2], bar(ok && worst < 40'000));
     }
     ::kill(broker, SIGKILL);
     ::waitpid(broker, nullptr, 0);

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSL-1.0
 # What the library costs its user before anything runs: the time to compile README's first program, against an empty main that includes
-# <thread>, in one job; the stripped size of that program; the symbols that a unit emits which only includes the header.
+# <thread>, in one job; the stripped size of that program; the same for the smallest program that publishes over MQTT; the symbols that a
+# unit emits which only includes the header.
 # Usage: compile_cost.sh [--include DIR] [--at-most RATIO BYTES]. The exit status says whether the bars hold; with --at-most, whether these
 # bounds do, so that a change for the worse is noticed while a bar is still missed.
 set -euo pipefail
@@ -11,7 +12,7 @@ while (($#)); do
     case $1 in
         --include) include=$2; shift 2 ;;
         --at-most) ratio_bound=$2 size_bound=$3; shift 3 ;;
-        *) sed -n '5,7s/^# //p' "$0"; exit 2 ;;
+        *) sed -n '6,8s/^# //p' "$0"; exit 2 ;;
     esac
 done
 cxx=${CXX:-g++} work=$(mktemp -d)
@@ -19,13 +20,28 @@ trap 'rm -rf "$work"' EXIT
 printf '#include <thread>\nint main() {}\n' >"$work/thread.cpp"
 printf '#include <rejoin.hpp>\nint main() {}\n' >"$work/include_only.cpp"
 cp examples/hello.cpp "$work/hello.cpp"
+cat >"$work/publish.cpp" <<'END'
+#include INCLUDE
+int main() {
+    using namespace rejoin;
+    Loop loop;
+    mqtt::Client<NoEvents, Tcp, FailFast> client{loop};
+    client.on_delivery([&](mqtt::Token, Error, mqtt::Reason) { client.close(); });
+    client.on_state([&](mqtt::ClientState state, const mqtt::Trouble&) { if (state == mqtt::ClientState::closed) loop.stop(); });
+    client.connect({"127.0.0.1", 1883}, {});
+    client.publish("hello", "world", mqtt::Qos::at_least_once);
+    loop.run();
+}
+END
+[ "$include" = include ] && publish=rejoin/mqtt_client.hpp || publish=rejoin.hpp
+sed -i "s|INCLUDE|<$publish>|" "$work/publish.cpp"
 
 seconds() {  # of processor time, user and system
     local TIMEFORMAT='%U %S'
     { time "$cxx" -std=c++20 -O0 -I"$include" -c "$1" -o "$work/out.o"; } 2>&1 | awk '{print $1 + $2}'
 }
 for i in 1 2 3 4 5 6 7 8 9; do  # taken in turns, so that what else the machine does meets all alike
-    for unit in thread include_only hello; do seconds "$work/$unit.cpp" >>"$work/$unit.times"; done
+    for unit in thread include_only hello publish; do seconds "$work/$unit.cpp" >>"$work/$unit.times"; done
 done
 median() { sort -n "$work/$1.times" | sed -n 5p; }
 ratio=$(awk "BEGIN {printf \"%.2f\", $(median hello) / $(median thread)}")
@@ -39,5 +55,9 @@ printf 'compile, -O0, processor seconds, medians of 9: README program %s, only t
     "$(median hello)" "$(median include_only)" "$(median thread)"
 printf '  README program against <thread>: %s times (bar: at most 1.0) %s\n' "$ratio" "$(held "$ratio" 1.0)"
 printf 'stripped size, -O2: %s bytes (bar: at most 60000) %s\n' "$size" "$(held "$size" 60000)"
+"$cxx" -std=c++20 -O2 -s -I"$include" "$work/publish.cpp" -o "$work/publish"
+publish_size=$(stat -c %s "$work/publish")
+printf 'smallest publishing program: %s s (bar: under 1) %s, stripped %s bytes (bar: under 60000) %s\n' "$(median publish)" \
+    "$(held "$(median publish)" 1)" "$publish_size" "$(held "$publish_size" 60000)"
 printf 'symbols of an include-only unit: %s (bar: main alone) %s\n' "$symbols" "$([ "$symbols" = main ] && echo held || echo MISSED)"
 [ "$symbols" = main ] && awk "BEGIN {exit !($ratio <= $ratio_bound && $size <= $size_bound)}"
