@@ -141,10 +141,6 @@ struct Told {
         : client(loop, options(version, limits)), client_id(name) {
         who.client_id = client_id;
         who.clean = clean;
-        if (version == mqtt::Version::v5 && !clean) {
-            expiry.number(mqtt::Property::session_expiry_interval, 3600);
-            who.properties = expiry.bytes();
-        }
         client.on_state([this](mqtt::ClientState state, const mqtt::Trouble& why) {
             states.push_back(state);
             troubles.push_back(why);
@@ -169,7 +165,6 @@ struct Told {
     Client client;
     std::string client_id;
     mqtt::Connect who;
-    mqtt::PropertyWriter expiry{mqtt::PacketType::connect};
     std::vector<mqtt::ClientState> states;
     std::vector<mqtt::Trouble> troubles;
     std::vector<std::string> topics, payloads;

@@ -159,6 +159,29 @@ TEST_CASE("with a broker that keeps its memory nothing is lost and nothing comes
     }
 }
 
+TEST_CASE("what comes for a client without a name while its connection is gone has come when it is back") {
+    if (none()) return;
+    Mosquitto broker;
+    Loop loop, other;
+    mqtt::Limits limits;
+    limits.keep_alive = Duration::seconds(1);
+    Told from(loop, Version::v5, "from"), to(other, Version::v5, "", true, limits);
+    mqtt::Will will;
+    will.topic = "gone";
+    to.who.will = &will;
+    REQUIRE(from.client.connect(broker.endpoint(), from.who));
+    REQUIRE(from.client.subscribe("gone"));
+    REQUIRE(to.client.connect(broker.endpoint(), to.who));
+    REQUIRE(to.client.subscribe("a", Qos::at_least_once));
+    REQUIRE(until(other, [&] { return to.subscriptions.size() == 1; }));
+    REQUIRE(until(loop, [&] { return from.topics.size() == 1; }));  // whose loop stands still, and so the broker gives it up
+    for (const char* payload : {"1", "2", "3"}) REQUIRE(from.client.publish("a", payload, Qos::at_least_once));
+    REQUIRE(until(loop, [&] { return from.delivered == 3; }));
+    REQUIRE(until(other, [&] { return to.payloads.size() == 3; }));
+    CHECK(to.payloads == std::vector<std::string>{"1", "2", "3"});
+    CHECK(to.subscriptions.size() == 1);  // the broker knows it
+}
+
 TEST_CASE("a broker that stands still is found out, and joined again when it goes on") {
     if (none()) return;
     Mosquitto broker;

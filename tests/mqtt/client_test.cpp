@@ -103,7 +103,7 @@ TEST_CASE("a client is let in, subscribes, publishes and is published to") {
     told.client.close();
     CHECK(told.client.publish("t", "late").error() == Errc::invalid_state);
     REQUIRE(until(loop, [&] { return told.is(ClientState::closed); }));
-    CHECK(broker.has_heard("e0 00"));
+    CHECK(broker.has_heard("e0 07 00 05 11 00 00 00 00"));
     CHECK_FALSE(told.troubles.back());
     CHECK(told.states == std::vector<ClientState>{ClientState::connected, ClientState::closed});
 }
@@ -247,8 +247,8 @@ TEST_CASE("a failed connect may be made again") {
     CHECK_FALSE(told.client.connect(Endpoint(), told.who));
     REQUIRE(told.client.connect(broker.endpoint(), told.who));
     REQUIRE(until(loop, [&] { return told.is(ClientState::connected); }));
-    CHECK(broker.heard.substr(0, 4) == "101a");
-    CHECK(broker.heard.size() == 2 * 28);
+    CHECK(broker.heard.substr(0, 4) == "101f");
+    CHECK(broker.heard.size() == 2 * 33);
 }
 
 TEST_CASE("a client is destroyed in each of its handlers, whose captures live on until they return") {

@@ -120,10 +120,10 @@ TEST_CASE("5.0 says what this side takes, and goes on with its session when it c
     Played p(Version::v5, limits, true);
     p.open();
     const std::string first = p.said();
-    CHECK(first == hex("10 1a 00 04 4d 51 54 54 05 02 00 1e 0b 21 00 40 27 00 00 03 e8 22 00 10 00 02 6d 65"));
+    CHECK(first == hex("10 1f 00 04 4d 51 54 54 05 02 00 1e 10 11 00 00 01 2c 21 00 40 27 00 00 03 e8 22 00 10 00 02 6d 65"));
     p.hear("20 03 00 00 00");
     p.open();
-    CHECK(p.said() == hex("10 1a 00 04 4d 51 54 54 05 00 00 1e 0b 21 00 40 27 00 00 03 e8 22 00 10 00 02 6d 65"));
+    CHECK(p.said() == hex("10 1f 00 04 4d 51 54 54 05 00 00 1e 10 11 00 00 01 2c 21 00 40 27 00 00 03 e8 22 00 10 00 02 6d 65"));
 }
 
 TEST_CASE("QoS 0 is delivered when it was written, and again in full when that broke off") {
@@ -542,12 +542,12 @@ TEST_CASE("a server that breaks the protocol is told so in 5.0, and the session 
     for (const auto& [bytes, violation, said] :
          {std::tuple<const char*, Violation, const char*>{"00 00", Violation::reserved_type, "e0 01 81"},
           {"30 ff ff ff 7f", Violation::packet_too_large, "e0 01 95"},
-          {"f0 01 18", Violation::authentication_unasked, "e0 01 81"},
-          {"90 05 00 01 00 00 00", Violation::wrong_count_of_codes, "e0 01 81"},
-          {"50 02 00 02", Violation::qos_not_granted, "e0 01 81"},
-          {"70 02 00 02", Violation::qos_not_granted, "e0 01 81"},
-          {"40 02 00 03", Violation::qos_not_granted, "e0 01 81"},
-          {"b0 04 00 01 00 00", Violation::qos_not_granted, "e0 01 81"}}) {
+          {"f0 01 18", Violation::authentication_unasked, "e0 01 82"},
+          {"90 05 00 01 00 00 00", Violation::wrong_count_of_codes, "e0 01 82"},
+          {"50 02 00 02", Violation::qos_not_granted, "e0 01 82"},
+          {"70 02 00 02", Violation::qos_not_granted, "e0 01 82"},
+          {"40 02 00 03", Violation::qos_not_granted, "e0 01 82"},
+          {"b0 04 00 01 00 00", Violation::qos_not_granted, "e0 01 82"}}) {
         CAPTURE(bytes);
         Played p(Version::v5);
         p.connected();
@@ -597,7 +597,7 @@ TEST_CASE("what may not be said is refused before it is accepted") {
     REQUIRE(twice_configured.configure(connect));
     REQUIRE(twice_configured.configure(connect));
     REQUIRE(twice_configured.opened(TimePoint()));
-    CHECK(twice_configured.pending(TimePoint()).size() == 28);
+    CHECK(twice_configured.pending(TimePoint()).size() == 33);
 
     Played p(Version::v5);
     Message m;

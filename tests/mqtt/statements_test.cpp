@@ -1,72 +1,20 @@
 // SPDX-License-Identifier: BSL-1.0
-// The statements of 3.1.1's appendix B about what a client says and hears, as far as no other test here names them; those of 5.0 with the
-// same number mean the same. What only a server does has no test.
-#include <rejoin/mqtt/session.hpp>
-#include <string>
-
-#include "catch.hpp"
-#include "session/bytes.hpp"
+// The statements of 3.1.1's appendix B about what a client says and hears, as far as no other test here names them. What only a server does
+// has no test.
+#include "mqtt/talk.hpp"
 
 using namespace rejoin;
 using namespace rejoin::mqtt;
+using test::hex;
+using test::versions;
 
 namespace {
 
-constexpr Version versions[] = {Version::v3_1_1, Version::v5};
+std::string said(Version version, const auto& packet) { return test::said(version, packet); }
+std::string said(const auto& packet) { return test::said(Version::v3_1_1, packet); }
 
-template <class P>
-std::string said(Version version, const P& packet) {
-    test::Buffer room(size_of(version, packet));
-    write(room.data(), version, packet);
-    return test::to_hex(room);
-}
-template <class P>
-std::string said(const P& packet) {
-    return said(Version::v3_1_1, packet);
-}
-std::string hex(std::string_view spaced) { return test::hex(spaced); }
-
-// A session that is connected, with a server that the test plays.
-struct Talk {
-    explicit Talk(bool clean = false) : session(Version::v3_1_1, Limits()) {
-        Connect connect;
-        connect.client_id = "me";
-        connect.clean = clean;
-        REQUIRE(session.configure(connect));
-        connected("20 02 00 00");
-    }
-    void connected(const std::string& connack) {
-        REQUIRE(session.opened(now));
-        hear(connack);
-    }
-    std::string says() {
-        const Bytes out = session.pending(now);
-        const std::string all = test::to_hex(out);
-        session.wrote(out.size(), now);
-        return all;
-    }
-    // Everything, with what comes of it dealt with.
-    void hear(const std::string& spaced) {
-        const test::Buffer bytes = test::from_hex(spaced);
-        Bytes from(bytes);
-        for (mqtt::Event event;;) {
-            const auto there = session.next(from, now, event);
-            REQUIRE(there);
-            if (!*there) return;
-            ++events;
-            if (event.kind == mqtt::Event::Kind::message) heard += std::string(event.packet.topic.data(), event.packet.topic.size()) + " ";
-        }
-    }
-    void publish(const char* topic, Qos qos) {
-        Message message;
-        message.topic = topic;
-        message.qos = qos;
-        REQUIRE(session.publish(message, now));
-    }
-    TimePoint now = TimePoint() + Duration::seconds(1000);
-    Session session;
-    std::string heard;
-    int events = 0;
+struct Talk : test::Talk {
+    Talk() : test::Talk(Version::v3_1_1) {}
 };
 
 }  // namespace
@@ -115,7 +63,7 @@ TEST_CASE("identifiers: MQTT-2.3.1-2, MQTT-2.3.1-3, MQTT-2.3.1-5, MQTT-2.3.1-6, 
     CHECK(talk.says() == hex("82 06 00 01 00 01 66 00  32 05 00 01 61 00 02  34 05 00 01 62 00 03"));
     // Sent again, the same.
     talk.session.lost();
-    talk.connected("20 02 01 00");
+    talk.again(true);
     CHECK(talk.says() == hex("10 0e 00 04 4d 51 54 54 04 00 00 1e 00 02 6d 65"
                              "82 06 00 04 00 01 66 00  3a 05 00 01 61 00 02  3c 05 00 01 62 00 03"));
     // What is acknowledged is known by it, and what acknowledges has it.
@@ -266,7 +214,7 @@ TEST_CASE("a session is kept while there is no connection: MQTT-4.1.0-1") {
     talk.hear("50 02 00 01");
     talk.says();
     talk.session.lost();
-    talk.connected("20 02 01 00");
+    talk.again(true);
     CHECK(talk.says() == hex("10 0e 00 04 4d 51 54 54 04 00 00 1e 00 02 6d 65  62 02 00 01"));
     talk.hear("3c 05 00 01 61 00 08");  // it was had already
     CHECK(talk.heard == "a ");

@@ -18,10 +18,14 @@ struct Limits {
     std::uint16_t subscriptions = 1024;
     Duration keep_alive = Duration::seconds(30);  ///< the server is asked for a sign of life when it has given none for so long
     Duration answer = Duration::seconds(10);      ///< for CONNACK, and for that sign: later, the connection counts as dead
+    /// For so long the server keeps the session when the connection is gone, and what comes for it meanwhile (5.0); whole seconds, rounded
+    /// up. 0: not at all.
+    Duration session_expiry = Duration::seconds(300);
 
     bool valid() const {
         return packet >= 64 && queue >= 64 && in_flight > 0 && receive_maximum > 0 && subscriptions > 0 && keep_alive > Duration() &&
-               keep_alive <= Duration::seconds(UINT16_MAX) && answer > Duration();
+               keep_alive <= Duration::seconds(UINT16_MAX) && answer > Duration() && session_expiry >= Duration() &&
+               session_expiry <= Duration::seconds(UINT32_MAX);
     }
 };
 

@@ -23,14 +23,21 @@ public:
 
     /// Who this client is, and how it wants to be treated; copied. Of `connect` keep-alive and the limits' properties (5.0) are this
     /// function's to say. Before there is a connection. `invalid_argument` for limits outside their bounds, texts that are ill-formed, a
-    /// will without a topic, in 3.1.1 a password without a user name, or neither a name nor `clean`; `out_of_memory`.
+    /// will without a topic, in 3.1.1 a password without a user name, or neither a name nor `clean`; `unsupported` for enhanced
+    /// authentication; `out_of_memory`.
     Result<void> configure(const Connect& connect) {
         if (!limits_.valid() || !valid(connect)) return Errc::invalid_argument;
         Connect said = connect;
         said.keep_alive = static_cast<std::uint16_t>((limits_.keep_alive.milliseconds() + 999) / 1000);
         Array<std::byte> properties;
         if (version_ == Version::v5) {
+            const Properties theirs(connect.properties);
+            PropertyValue method;
+            if (theirs.find(Property::authentication_method, method)) return Errc::unsupported;
+            wants_words_ = theirs.number(Property::request_problem_information, 1) != 0;
+            ends_session_ = connect.clean && session_expiry() > 0;
             PropertyWriter ours(PacketType::connect);
+            if (session_expiry() > 0) ours.number(Property::session_expiry_interval, session_expiry());
             ours.number(Property::receive_maximum, limits_.receive_maximum);
             ours.number(Property::maximum_packet_size,
                         static_cast<std::uint32_t>(limits_.packet < UINT32_MAX ? limits_.packet : UINT32_MAX));
@@ -104,7 +111,7 @@ public:
     /// still is to be written then says so to the server.
     Result<bool> next(Bytes& bytes, TimePoint now, Event& event) {
         if (acknowledge_ != 0 && !finish_message()) return fail(Errc::out_of_memory);
-        if (outbox_.tell(event)) return true;
+        if (outbox_.tell(event) || subscriptions_.tell(event)) return true;
         while (state_ != State::closed) {
             if (!bytes.empty()) last_heard_ = now, pinging_ = false;
             const auto there = decoder_.next(bytes, event.packet);
@@ -154,10 +161,14 @@ public:
     bool takes_more() const { return out_.has_room(); }
     /// Nothing is left to write or to be acknowledged.
     bool idle() const { return out_.size() == 0 && outbox_.bytes() == 0; }
-    /// Says DISCONNECT, behind what is being written, and nothing after it. The will is published only with `disconnect_with_will` (5.0).
+    /// Says DISCONNECT, behind what is being written, and nothing after it. The will is published only with `disconnect_with_will` (5.0). A
+    /// session that began clean ends here.
     Result<void> leave(Reason reason = Reason::success) {
         if (state_ != State::connected || out_.finished()) return {};
-        if (!out_.say(Leave{PacketType::disconnect, reason, {}})) return Errc::out_of_memory;
+        Leave leave{PacketType::disconnect, reason, {}};
+        static constexpr std::byte no_expiry[] = {std::byte{0x11}, std::byte{0}, std::byte{0}, std::byte{0}, std::byte{0}};
+        if (ends_session_ && reason == Reason::success) leave.properties = no_expiry;
+        if (!out_.say(leave)) return Errc::out_of_memory;
         out_.finish();
         return {};
     }
@@ -207,11 +218,7 @@ private:
         return header + 7;
     }
     Error fail(Error error) {
-        if (version_ == Version::v5)
-            static_cast<void>(leave(error == Errc::too_large         ? Reason::packet_too_large
-                                    : why_ == Violation::topic_alias ? Reason::topic_alias_invalid
-                                    : error == Errc::malformed       ? Reason::malformed_packet
-                                                                     : Reason::unspecified_error));
+        if (version_ == Version::v5) static_cast<void>(leave(why_ == Violation::none ? Reason::unspecified_error : reason_of(why_)));
         state_ = State::closed;
         return error;
     }
@@ -220,11 +227,11 @@ private:
     Error handle(Event& event, bool& is_event) {
         const auto said = [](bool ok) { return ok ? Error() : Error(Errc::out_of_memory); };
         Packet& packet = event.packet;
+        if (!wants_words_ && has_words(packet)) return why_ = Violation::property_unasked, Error();
         switch (packet.type) {
             case PacketType::connack:
                 is_event = true;
-                connack(event);
-                return {};
+                return said(connack(event));
             case PacketType::publish:
                 return published(event, is_event);
             case PacketType::puback:
@@ -249,12 +256,40 @@ private:
                 return {};
         }
     }
-    void connack(Event& event) {
+    // A reason in words, or user properties, where a client that wants none may not be told them.
+    static bool has_words(const Packet& packet) {
+        using enum PacketType;
+        if (packet.type == publish || packet.type == connack || packet.type == disconnect) return false;
+        PropertyValue words;
+        return packet.properties.find(Property::reason_string, words) || packet.properties.find(Property::user_property, words);
+    }
+    std::uint32_t session_expiry() const { return static_cast<std::uint32_t>((limits_.session_expiry.milliseconds() + 999) / 1000); }
+    // The name that the server has given this client is its name from now on, so that its session is found again.
+    bool take_name(Bytes name) {
+        std::size_t at = connect_flags() + 3;
+        detail::Cursor from(Bytes(connect_.data() + at, connect_.size() - at));
+        const std::size_t properties = from.variable();
+        at = connect_.size() - from.left() + properties;
+        if (load_big<std::uint16_t>(connect_.data() + at) != 0) return true;
+        Array<std::byte> named;
+        const std::size_t header = connect_flags() - 7, body = connect_.size() - header + name.size();
+        std::byte* const to = named.extend(1 + detail::variable_size(body) + body);
+        if (to == nullptr) return false;
+        detail::Put put{to};
+        put.byte(0x10);
+        put.variable(body);
+        put.bytes({connect_.data() + header, at - header});
+        put.string(name);
+        put.bytes({connect_.data() + at + 2, connect_.size() - at - 2});
+        connect_ = std::move(named);
+        return true;
+    }
+    bool connack(Event& event) {
         const Packet& packet = event.packet;
         if (packet.reason != Reason::success) {
             event.kind = Event::Kind::refused;
             state_ = State::closed;
-            return;
+            return true;
         }
         event.kind = Event::Kind::connected;
         const std::uint32_t seconds = packet.properties.number(Property::server_keep_alive, 0);
@@ -265,8 +300,11 @@ private:
             subscriptions_.forgotten();
         }
         outbox_.connected(packet);
+        subscriptions_.connected(packet.properties);
         state_ = State::connected;
         was_connected_ = true;
+        PropertyValue name;
+        return !packet.properties.find(Property::assigned_client_identifier, name) || take_name(name.bytes);
     }
     Error published(Event& event, bool& is_event) {
         Packet& packet = event.packet;
@@ -341,6 +379,8 @@ private:
     State state_ = State::closed;
     bool was_connected_ = false;
     bool pinging_ = false;
+    bool wants_words_ = true;
+    bool ends_session_ = false;
     PacketType acknowledge_type_ = PacketType::puback;
     std::uint16_t acknowledge_ = 0;  // the message that was given on, and is not acknowledged yet
     std::uint16_t last_id_ = 0;

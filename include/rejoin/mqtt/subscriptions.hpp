@@ -10,6 +10,7 @@ namespace rejoin::inline v0_1::mqtt {
 /// What a session subscribes to, over one connection after another.
 ///
 ///     wanted --SUBSCRIBE--> asked --SUBACK--> granted, or gone when refused
+///            --not with this server--> refused --told--> gone
 ///        ^------------- the server has forgotten, or the connection was lost in between
 ///     unwanted --UNSUBSCRIBE--> leaving --UNSUBACK--> gone
 class Subscriptions {
@@ -22,7 +23,8 @@ public:
 
     /// As `Session::subscribe`; `token` is new.
     Result<void> add(const Subscription& s, Token token) {
-        if (!valid_topic_filter(s.filter) || static_cast<unsigned>(s.qos) > 2 || s.retain_handling > 2) return Errc::invalid_argument;
+        if (!valid_topic_filter(s.filter) || static_cast<unsigned>(s.qos) > 2 || s.retain_handling > 2 || (s.no_local && shared(s.filter)))
+            return Errc::invalid_argument;
         Filter* filter = find(s.filter);
         if (filter == nullptr) {
             if (count_ >= limit_) return Errc::would_block;
@@ -57,6 +59,11 @@ public:
             filter->step = filter->step == Step::leaving ? Step::unwanted : Step::wanted;
         }
     }
+    /// The server has let this client in, and said what it takes.
+    void connected(const Properties& connack) {
+        takes_wildcards_ = connack.number(Property::wildcard_subscription_available, 1) != 0;
+        takes_shared_ = connack.number(Property::shared_subscription_available, 1) != 0;
+    }
     /// The server knows of none.
     void forgotten() {
         for (Filter* filter = first(); filter != nullptr; filter = next(*filter))
@@ -77,11 +84,27 @@ public:
             if (!wanted && filter->step != Step::unwanted) continue;
             Subscription one = filter->options;
             one.filter = {filter->text.data(), filter->text.size()};
+            if (wanted && refusal(one.filter) != Reason::success) {
+                filter->step = Step::refused;
+                refused_ = true;
+                continue;
+            }
             const std::uint16_t id = new_id();
             if (!out.say(Subscribe{wanted ? PacketType::subscribe : PacketType::unsubscribe, id, {&one, 1}, {}})) return;
             filter->id = id;
             filter->step = wanted ? Step::asked : Step::leaving;
         }
+    }
+    /// One that this server does not take, and is then forgotten; false when there is none.
+    bool tell(Event& event) {
+        if (!refused_) return false;
+        for (Filter* filter = first(); filter != nullptr; filter = next(*filter)) {
+            if (filter->step != Step::refused) continue;
+            event = {Event::Kind::subscribed, filter->token, {}, refusal({filter->text.data(), filter->text.size()}), {}};
+            drop(*filter);
+            return true;
+        }
+        return refused_ = false;
     }
     /// SUBACK or UNSUBACK: `is_event` when it answers something.
     Violation answered(const Packet& packet, Event& event, bool& is_event) {
@@ -96,17 +119,14 @@ public:
             event.reason = packet.codes.empty() ? Reason::success : static_cast<Reason>(packet.codes[0]);  // 3.1.1: an end has none
             filter->id = 0;
             filter->step = Step::granted;
-            if (!sub || failed(event.reason)) {  // one that was refused is not asked for again
-                delete filter;
-                --count_;
-            }
+            if (!sub || failed(event.reason)) drop(*filter);  // one that was refused is not asked for again
             return Violation::none;
         }
         return Violation::none;
     }
 
 private:
-    enum class Step : std::uint8_t { wanted, asked, granted, unwanted, leaving };
+    enum class Step : std::uint8_t { wanted, asked, granted, unwanted, leaving, refused };
     struct Filter : ListNode {
         Array<char> text;
         Subscription options;
@@ -115,6 +135,19 @@ private:
         Step step = Step::wanted;
     };
 
+    static bool shared(TextView filter) { return filter.size() > 7 && TextView(filter.data(), 7) == "$share/"; }
+    // What the server would say, which may cost the connection.
+    Reason refusal(TextView filter) const {
+        if (!takes_shared_ && shared(filter)) return Reason::shared_subscriptions_not_supported;
+        if (!takes_wildcards_)
+            for (std::size_t i = 0; i < filter.size(); ++i)
+                if (filter[i] == '#' || filter[i] == '+') return Reason::wildcard_subscriptions_not_supported;
+        return Reason::success;
+    }
+    void drop(Filter& filter) {
+        delete &filter;
+        --count_;
+    }
     Filter* first() { return static_cast<Filter*>(all_.front()); }
     Filter* next(Filter& filter) { return static_cast<Filter*>(all_.next(filter)); }
     Filter* find(TextView text) {
@@ -124,6 +157,8 @@ private:
     }
 
     const std::size_t limit_;
+    bool takes_wildcards_ = true, takes_shared_ = true;  // the server
+    bool refused_ = false;                               // something is
     std::size_t count_ = 0;
     List all_;
 };

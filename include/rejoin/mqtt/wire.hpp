@@ -218,6 +218,7 @@ enum class Violation : std::uint8_t {
     property_repeated,       ///< twice what may be there once
     property_truncated,      ///< the properties end inside one
     properties_past_end,     ///< they go on behind the end of their packet
+    property_unasked,        ///< a reason in words, or a user property, though this client wants none
     property_value,          ///< neither 0 nor 1, or 0 where that is forbidden
     authentication_unasked,  ///< AUTH, though no method was agreed on
     topic_alias,             ///< an alias beyond those allowed, or that stands for nothing
@@ -293,6 +294,8 @@ constexpr Statement statement_of(Violation violation) {
             return {"a property cut short", "5 §2.2.2", ""};
         case Violation::properties_past_end:
             return {"properties that go on behind their packet", "5 §2.2.2.1", ""};
+        case Violation::property_unasked:
+            return {"words that were not asked for", "MQTT-3.1.2-29", ""};
         case Violation::property_value:
             return {"a property with a value that it may not have", "5 §2.2.2.2", ""};
         case Violation::authentication_unasked:
@@ -305,6 +308,33 @@ constexpr Statement statement_of(Violation violation) {
             return {"an acknowledgement of another QoS", "5 §4.3", "3 §4.3"};
     }
     return {"", "", ""};
+}
+
+/// What a server is told of it (5 §4.13): a protocol error is well-formed, and may not be said there and then.
+constexpr Reason reason_of(Violation violation) {
+    switch (violation) {
+        case Violation::packet_too_large:
+            return Reason::packet_too_large;
+        case Violation::topic_alias:
+            return Reason::topic_alias_invalid;
+        case Violation::receive_maximum:
+            return Reason::receive_maximum_exceeded;
+        case Violation::client_only_type:
+        case Violation::topic_empty:
+        case Violation::first_not_connack:
+        case Violation::second_connack:
+        case Violation::session_with_refusal:
+        case Violation::no_codes:
+        case Violation::wrong_count_of_codes:
+        case Violation::property_repeated:
+        case Violation::property_unasked:
+        case Violation::property_value:
+        case Violation::authentication_unasked:
+        case Violation::qos_not_granted:
+            return Reason::protocol_error;
+        default:
+            return Reason::malformed_packet;
+    }
 }
 
 }  // namespace rejoin::inline v0_1::mqtt
