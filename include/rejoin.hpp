@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-// All of rejoin but the adaptors to the standard types, which are in rejoin/std.hpp.
+// All of rejoin but the adaptors to the standard types, in rejoin/std.hpp, and to OpenSSL, in rejoin/openssl.hpp.
 #include <rejoin/handoff/plain_end.hpp>
 #include <rejoin/handoff/push.hpp>
 #include <rejoin/listener.hpp>
@@ -13,3 +13,4 @@
 #include <rejoin/signal.hpp>
 #include <rejoin/transport/faulty.hpp>
 #include <rejoin/transport/mqtt.hpp>
+#include <rejoin/transport/tls.hpp>

@@ -59,7 +59,9 @@ set(head "// SPDX-License-Identifier: BSL-1.0\n// Made by amalgamate.cmake from 
 append(rejoin.hpp)
 write(rejoin.hpp "${head}${made}")
 
-# The adaptors to the standard types stay apart, on top of the single header.
-file(READ ${root}/include/rejoin/std.hpp text)
-string(REGEX REPLACE "(#include <rejoin/[^\n]+\n)+" "#include <rejoin.hpp>\n" text "${text}")
-write(rejoin/std.hpp "${text}")
+# The adaptors to the standard types, and to OpenSSL, stay apart, on top of the single header.
+foreach(apart rejoin/std.hpp rejoin/openssl.hpp)
+    file(READ ${root}/include/${apart} text)
+    string(REGEX REPLACE "(#include <rejoin/[^\n]+\n)+" "#include <rejoin.hpp>\n" text "${text}")
+    write(${apart} "${text}")
+endforeach()

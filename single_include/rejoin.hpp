@@ -2,7 +2,7 @@
 // Made by amalgamate.cmake from include/: edit there.
 #pragma once
 
-// All of rejoin but the adaptors to the standard types, which are in rejoin/std.hpp.
+// All of rejoin but the adaptors to the standard types, in rejoin/std.hpp, and to OpenSSL, in rejoin/openssl.hpp.
 
 #include <cstddef>
 #include <cstdint>
@@ -10155,11 +10155,12 @@ struct Action {
 
 namespace rejoin::inline v0_1 {
 
-/// How a connection leaves this host, and how large its pieces are. By default as the system has it.
+/// How a connection leaves this host, how large its pieces are, and to whom it goes. By default as the system has it.
 struct Way {
     IpAddress from;                     ///< the local address; of family none: the system's choice
     std::uint32_t interface_index = 0;  ///< the interface, whatever the routes prefer; 0: the system's choice
     std::uint16_t segment_max = 0;      ///< bytes in one segment or packet at most; 0: what both ends allow
+    const char* name = nullptr;         ///< the peer's, as it was asked for, until `open` returns; null: by its number
 };
 
 /// Hears what happens on one connection. Every call may destroy the connection; those that return bool say whether it still exists, and
@@ -12735,7 +12736,7 @@ private:
         attempt->interface_index = interface_for(dial_->round++, attempt->to);
         ++dial_->attempts;
         note_to(note(Event::Kind::attempt), attempt->to, known.port(), attempt->interface_index);
-        const Way way{options_->from, attempt->interface_index, narrow_ ? narrow_segment : std::uint16_t{0}};
+        const Way way{options_->from, attempt->interface_index, narrow_ ? narrow_segment : std::uint16_t{0}, known.name()};
         if (auto opened = attempt->connection->open({attempt->to, known.port()}, way); !opened) {
             const bool by_another = attempt->interface_index != 0;
             const IpAddress to = attempt->to;
@@ -15628,6 +15629,7 @@ enum class Violation : std::uint8_t {
     property_repeated,       ///< twice what may be there once
     property_truncated,      ///< the properties end inside one
     properties_past_end,     ///< they go on behind the end of their packet
+    property_unasked,        ///< a reason in words, or a user property, though this client wants none
     property_value,          ///< neither 0 nor 1, or 0 where that is forbidden
     authentication_unasked,  ///< AUTH, though no method was agreed on
     topic_alias,             ///< an alias beyond those allowed, or that stands for nothing
@@ -15703,6 +15705,8 @@ constexpr Statement statement_of(Violation violation) {
             return {"a property cut short", "5 §2.2.2", ""};
         case Violation::properties_past_end:
             return {"properties that go on behind their packet", "5 §2.2.2.1", ""};
+        case Violation::property_unasked:
+            return {"words that were not asked for", "MQTT-3.1.2-29", ""};
         case Violation::property_value:
             return {"a property with a value that it may not have", "5 §2.2.2.2", ""};
         case Violation::authentication_unasked:
@@ -15715,6 +15719,33 @@ constexpr Statement statement_of(Violation violation) {
             return {"an acknowledgement of another QoS", "5 §4.3", "3 §4.3"};
     }
     return {"", "", ""};
+}
+
+/// What a server is told of it (5 §4.13): a protocol error is well-formed, and may not be said there and then.
+constexpr Reason reason_of(Violation violation) {
+    switch (violation) {
+        case Violation::packet_too_large:
+            return Reason::packet_too_large;
+        case Violation::topic_alias:
+            return Reason::topic_alias_invalid;
+        case Violation::receive_maximum:
+            return Reason::receive_maximum_exceeded;
+        case Violation::client_only_type:
+        case Violation::topic_empty:
+        case Violation::first_not_connack:
+        case Violation::second_connack:
+        case Violation::session_with_refusal:
+        case Violation::no_codes:
+        case Violation::wrong_count_of_codes:
+        case Violation::property_repeated:
+        case Violation::property_unasked:
+        case Violation::property_value:
+        case Violation::authentication_unasked:
+        case Violation::qos_not_granted:
+            return Reason::protocol_error;
+        default:
+            return Reason::malformed_packet;
+    }
 }
 
 }  // namespace rejoin::inline v0_1::mqtt
@@ -16578,10 +16609,14 @@ struct Limits {
     std::uint16_t subscriptions = 1024;
     Duration keep_alive = Duration::seconds(30);  ///< the server is asked for a sign of life when it has given none for so long
     Duration answer = Duration::seconds(10);      ///< for CONNACK, and for that sign: later, the connection counts as dead
+    /// For so long the server keeps the session when the connection is gone, and what comes for it meanwhile (5.0); whole seconds, rounded
+    /// up. 0: not at all.
+    Duration session_expiry = Duration::seconds(300);
 
     bool valid() const {
         return packet >= 64 && queue >= 64 && in_flight > 0 && receive_maximum > 0 && subscriptions > 0 && keep_alive > Duration() &&
-               keep_alive <= Duration::seconds(UINT16_MAX) && answer > Duration();
+               keep_alive <= Duration::seconds(UINT16_MAX) && answer > Duration() && session_expiry >= Duration() &&
+               session_expiry <= Duration::seconds(UINT32_MAX);
     }
 };
 
@@ -16979,6 +17014,7 @@ namespace rejoin::inline v0_1::mqtt {
 /// What a session subscribes to, over one connection after another.
 ///
 ///     wanted --SUBSCRIBE--> asked --SUBACK--> granted, or gone when refused
+///            --not with this server--> refused --told--> gone
 ///        ^------------- the server has forgotten, or the connection was lost in between
 ///     unwanted --UNSUBSCRIBE--> leaving --UNSUBACK--> gone
 class Subscriptions {
@@ -16991,7 +17027,8 @@ public:
 
     /// As `Session::subscribe`; `token` is new.
     Result<void> add(const Subscription& s, Token token) {
-        if (!valid_topic_filter(s.filter) || static_cast<unsigned>(s.qos) > 2 || s.retain_handling > 2) return Errc::invalid_argument;
+        if (!valid_topic_filter(s.filter) || static_cast<unsigned>(s.qos) > 2 || s.retain_handling > 2 || (s.no_local && shared(s.filter)))
+            return Errc::invalid_argument;
         Filter* filter = find(s.filter);
         if (filter == nullptr) {
             if (count_ >= limit_) return Errc::would_block;
@@ -17026,6 +17063,11 @@ public:
             filter->step = filter->step == Step::leaving ? Step::unwanted : Step::wanted;
         }
     }
+    /// The server has let this client in, and said what it takes.
+    void connected(const Properties& connack) {
+        takes_wildcards_ = connack.number(Property::wildcard_subscription_available, 1) != 0;
+        takes_shared_ = connack.number(Property::shared_subscription_available, 1) != 0;
+    }
     /// The server knows of none.
     void forgotten() {
         for (Filter* filter = first(); filter != nullptr; filter = next(*filter))
@@ -17046,11 +17088,27 @@ public:
             if (!wanted && filter->step != Step::unwanted) continue;
             Subscription one = filter->options;
             one.filter = {filter->text.data(), filter->text.size()};
+            if (wanted && refusal(one.filter) != Reason::success) {
+                filter->step = Step::refused;
+                refused_ = true;
+                continue;
+            }
             const std::uint16_t id = new_id();
             if (!out.say(Subscribe{wanted ? PacketType::subscribe : PacketType::unsubscribe, id, {&one, 1}, {}})) return;
             filter->id = id;
             filter->step = wanted ? Step::asked : Step::leaving;
         }
+    }
+    /// One that this server does not take, and is then forgotten; false when there is none.
+    bool tell(Event& event) {
+        if (!refused_) return false;
+        for (Filter* filter = first(); filter != nullptr; filter = next(*filter)) {
+            if (filter->step != Step::refused) continue;
+            event = {Event::Kind::subscribed, filter->token, {}, refusal({filter->text.data(), filter->text.size()}), {}};
+            drop(*filter);
+            return true;
+        }
+        return refused_ = false;
     }
     /// SUBACK or UNSUBACK: `is_event` when it answers something.
     Violation answered(const Packet& packet, Event& event, bool& is_event) {
@@ -17065,17 +17123,14 @@ public:
             event.reason = packet.codes.empty() ? Reason::success : static_cast<Reason>(packet.codes[0]);  // 3.1.1: an end has none
             filter->id = 0;
             filter->step = Step::granted;
-            if (!sub || failed(event.reason)) {  // one that was refused is not asked for again
-                delete filter;
-                --count_;
-            }
+            if (!sub || failed(event.reason)) drop(*filter);  // one that was refused is not asked for again
             return Violation::none;
         }
         return Violation::none;
     }
 
 private:
-    enum class Step : std::uint8_t { wanted, asked, granted, unwanted, leaving };
+    enum class Step : std::uint8_t { wanted, asked, granted, unwanted, leaving, refused };
     struct Filter : ListNode {
         Array<char> text;
         Subscription options;
@@ -17084,6 +17139,19 @@ private:
         Step step = Step::wanted;
     };
 
+    static bool shared(TextView filter) { return filter.size() > 7 && TextView(filter.data(), 7) == "$share/"; }
+    // What the server would say, which may cost the connection.
+    Reason refusal(TextView filter) const {
+        if (!takes_shared_ && shared(filter)) return Reason::shared_subscriptions_not_supported;
+        if (!takes_wildcards_)
+            for (std::size_t i = 0; i < filter.size(); ++i)
+                if (filter[i] == '#' || filter[i] == '+') return Reason::wildcard_subscriptions_not_supported;
+        return Reason::success;
+    }
+    void drop(Filter& filter) {
+        delete &filter;
+        --count_;
+    }
     Filter* first() { return static_cast<Filter*>(all_.front()); }
     Filter* next(Filter& filter) { return static_cast<Filter*>(all_.next(filter)); }
     Filter* find(TextView text) {
@@ -17093,6 +17161,8 @@ private:
     }
 
     const std::size_t limit_;
+    bool takes_wildcards_ = true, takes_shared_ = true;  // the server
+    bool refused_ = false;                               // something is
     std::size_t count_ = 0;
     List all_;
 };
@@ -17118,14 +17188,21 @@ public:
 
     /// Who this client is, and how it wants to be treated; copied. Of `connect` keep-alive and the limits' properties (5.0) are this
     /// function's to say. Before there is a connection. `invalid_argument` for limits outside their bounds, texts that are ill-formed, a
-    /// will without a topic, in 3.1.1 a password without a user name, or neither a name nor `clean`; `out_of_memory`.
+    /// will without a topic, in 3.1.1 a password without a user name, or neither a name nor `clean`; `unsupported` for enhanced
+    /// authentication; `out_of_memory`.
     Result<void> configure(const Connect& connect) {
         if (!limits_.valid() || !valid(connect)) return Errc::invalid_argument;
         Connect said = connect;
         said.keep_alive = static_cast<std::uint16_t>((limits_.keep_alive.milliseconds() + 999) / 1000);
         Array<std::byte> properties;
         if (version_ == Version::v5) {
+            const Properties theirs(connect.properties);
+            PropertyValue method;
+            if (theirs.find(Property::authentication_method, method)) return Errc::unsupported;
+            wants_words_ = theirs.number(Property::request_problem_information, 1) != 0;
+            ends_session_ = connect.clean && session_expiry() > 0;
             PropertyWriter ours(PacketType::connect);
+            if (session_expiry() > 0) ours.number(Property::session_expiry_interval, session_expiry());
             ours.number(Property::receive_maximum, limits_.receive_maximum);
             ours.number(Property::maximum_packet_size,
                         static_cast<std::uint32_t>(limits_.packet < UINT32_MAX ? limits_.packet : UINT32_MAX));
@@ -17199,7 +17276,7 @@ public:
     /// still is to be written then says so to the server.
     Result<bool> next(Bytes& bytes, TimePoint now, Event& event) {
         if (acknowledge_ != 0 && !finish_message()) return fail(Errc::out_of_memory);
-        if (outbox_.tell(event)) return true;
+        if (outbox_.tell(event) || subscriptions_.tell(event)) return true;
         while (state_ != State::closed) {
             if (!bytes.empty()) last_heard_ = now, pinging_ = false;
             const auto there = decoder_.next(bytes, event.packet);
@@ -17249,10 +17326,14 @@ public:
     bool takes_more() const { return out_.has_room(); }
     /// Nothing is left to write or to be acknowledged.
     bool idle() const { return out_.size() == 0 && outbox_.bytes() == 0; }
-    /// Says DISCONNECT, behind what is being written, and nothing after it. The will is published only with `disconnect_with_will` (5.0).
+    /// Says DISCONNECT, behind what is being written, and nothing after it. The will is published only with `disconnect_with_will` (5.0). A
+    /// session that began clean ends here.
     Result<void> leave(Reason reason = Reason::success) {
         if (state_ != State::connected || out_.finished()) return {};
-        if (!out_.say(Leave{PacketType::disconnect, reason, {}})) return Errc::out_of_memory;
+        Leave leave{PacketType::disconnect, reason, {}};
+        static constexpr std::byte no_expiry[] = {std::byte{0x11}, std::byte{0}, std::byte{0}, std::byte{0}, std::byte{0}};
+        if (ends_session_ && reason == Reason::success) leave.properties = no_expiry;
+        if (!out_.say(leave)) return Errc::out_of_memory;
         out_.finish();
         return {};
     }
@@ -17302,11 +17383,7 @@ private:
         return header + 7;
     }
     Error fail(Error error) {
-        if (version_ == Version::v5)
-            static_cast<void>(leave(error == Errc::too_large         ? Reason::packet_too_large
-                                    : why_ == Violation::topic_alias ? Reason::topic_alias_invalid
-                                    : error == Errc::malformed       ? Reason::malformed_packet
-                                                                     : Reason::unspecified_error));
+        if (version_ == Version::v5) static_cast<void>(leave(why_ == Violation::none ? Reason::unspecified_error : reason_of(why_)));
         state_ = State::closed;
         return error;
     }
@@ -17315,11 +17392,11 @@ private:
     Error handle(Event& event, bool& is_event) {
         const auto said = [](bool ok) { return ok ? Error() : Error(Errc::out_of_memory); };
         Packet& packet = event.packet;
+        if (!wants_words_ && has_words(packet)) return why_ = Violation::property_unasked, Error();
         switch (packet.type) {
             case PacketType::connack:
                 is_event = true;
-                connack(event);
-                return {};
+                return said(connack(event));
             case PacketType::publish:
                 return published(event, is_event);
             case PacketType::puback:
@@ -17344,12 +17421,40 @@ private:
                 return {};
         }
     }
-    void connack(Event& event) {
+    // A reason in words, or user properties, where a client that wants none may not be told them.
+    static bool has_words(const Packet& packet) {
+        using enum PacketType;
+        if (packet.type == publish || packet.type == connack || packet.type == disconnect) return false;
+        PropertyValue words;
+        return packet.properties.find(Property::reason_string, words) || packet.properties.find(Property::user_property, words);
+    }
+    std::uint32_t session_expiry() const { return static_cast<std::uint32_t>((limits_.session_expiry.milliseconds() + 999) / 1000); }
+    // The name that the server has given this client is its name from now on, so that its session is found again.
+    bool take_name(Bytes name) {
+        std::size_t at = connect_flags() + 3;
+        detail::Cursor from(Bytes(connect_.data() + at, connect_.size() - at));
+        const std::size_t properties = from.variable();
+        at = connect_.size() - from.left() + properties;
+        if (load_big<std::uint16_t>(connect_.data() + at) != 0) return true;
+        Array<std::byte> named;
+        const std::size_t header = connect_flags() - 7, body = connect_.size() - header + name.size();
+        std::byte* const to = named.extend(1 + detail::variable_size(body) + body);
+        if (to == nullptr) return false;
+        detail::Put put{to};
+        put.byte(0x10);
+        put.variable(body);
+        put.bytes({connect_.data() + header, at - header});
+        put.string(name);
+        put.bytes({connect_.data() + at + 2, connect_.size() - at - 2});
+        connect_ = std::move(named);
+        return true;
+    }
+    bool connack(Event& event) {
         const Packet& packet = event.packet;
         if (packet.reason != Reason::success) {
             event.kind = Event::Kind::refused;
             state_ = State::closed;
-            return;
+            return true;
         }
         event.kind = Event::Kind::connected;
         const std::uint32_t seconds = packet.properties.number(Property::server_keep_alive, 0);
@@ -17360,8 +17465,11 @@ private:
             subscriptions_.forgotten();
         }
         outbox_.connected(packet);
+        subscriptions_.connected(packet.properties);
         state_ = State::connected;
         was_connected_ = true;
+        PropertyValue name;
+        return !packet.properties.find(Property::assigned_client_identifier, name) || take_name(name.bytes);
     }
     Error published(Event& event, bool& is_event) {
         Packet& packet = event.packet;
@@ -17436,6 +17544,8 @@ private:
     State state_ = State::closed;
     bool was_connected_ = false;
     bool pinging_ = false;
+    bool wants_words_ = true;
+    bool ends_session_ = false;
     PacketType acknowledge_type_ = PacketType::puback;
     std::uint16_t acknowledge_ = 0;  // the message that was given on, and is not acknowledged yet
     std::uint16_t last_id_ = 0;
@@ -19890,6 +20000,216 @@ struct Mqtt {
     using Acceptor = MqttAcceptor;
     using Session = session::Plain;
     using Options = Session::Options;
+};
+
+}  // namespace rejoin::inline v0_1
+
+namespace rejoin::inline v0_1 {
+
+/// A TLS engine, which is the user's to bring: one for each connection. Pure: records in, records out. `rejoin/openssl.hpp`, which is not
+/// part of `rejoin.hpp`, is one.
+///
+///     E::Context                                      what the engines of one loop share, such as certificates; `loop.service` makes it as
+///                                                     `E::Context(loop)` when first asked for
+///     Error start(E::Context&, bool server, const char* name)
+///                                                     begins; a client proves the server to be `name`, a name or an address in words
+///     Error receive(Bytes)                            records, or parts of them, that came; `proof_invalid` for a peer that is not the
+///     right
+///                                                     one, `malformed` for what is no TLS
+///     bool established()                              the handshake is over, and the peer is the right one
+///     Result<size_t> read(MutableBytes)               what was received, in the clear; else `would_block`, or `end_of_stream` once the
+///     peer has
+///                                                     said that it ends
+///     Error write(Bytes)                              seals all of it, at most 16 KiB; only once established
+///     Error end()                                     says that this side ends
+///     Bytes pending(), void sent(size_t)              records that are to be sent; and that so much of them was
+template <class E>
+concept TlsEngine = requires(E& engine, typename E::Context& context, const E& seen, Bytes bytes, MutableBytes room) {
+    { engine.start(context, true, static_cast<const char*>(nullptr)) } -> std::same_as<Error>;
+    { engine.receive(bytes) } -> std::same_as<Error>;
+    { seen.established() } -> std::same_as<bool>;
+    { engine.read(room) } -> std::same_as<Result<std::size_t>>;
+    { engine.write(bytes) } -> std::same_as<Error>;
+    { engine.end() } -> std::same_as<Error>;
+    { engine.pending() } -> std::same_as<Bytes>;
+    engine.sent(std::size_t{});
+};
+
+/// A stream connection of another kind, with an engine between it and the observer. It is open once the handshake is over. An end that the
+/// peer has not announced is an error, `end_of_stream`: somebody may have cut the stream short (RFC 8446, 6.1).
+template <class C, TlsEngine E>
+class TlsConnection final : private ConnectionObserver {
+public:
+    TlsConnection(Loop& loop, ConnectionObserver& observer)
+        : loop_(loop),
+          observer_(&observer),
+          inner_(loop, static_cast<ConnectionObserver&>(*this)),
+          again_(loop, Delegate<void()>::template to<&TlsConnection::go_on>(this)),
+          patience_(loop, Delegate<void()>::template to<&TlsConnection::late>(this)) {}
+
+    void set_observer(ConnectionObserver& observer) { observer_ = &observer; }
+    [[gnu::cold]] Result<void> open(const Endpoint& to, const Way& way) {
+        const auto number = to_text(to.ip());
+        opening_ = true;
+        if (const Error error = engine_.start(loop_.service<typename E::Context>(), false, way.name != nullptr ? way.name : number.c_str()))
+            return error;
+        return inner_.open(to, way);
+    }
+    /// As the server. Open at once, although nothing can be written until the handshake is over; a peer that takes longer for that than
+    /// `handshake_max` is given up with `timed_out`.
+    template <class S>
+    [[gnu::cold]] Result<void> adopt(S accepted) requires requires(C& c) {
+        c.adopt(std::move(accepted));
+    }
+    {
+        if (const Error error = engine_.start(loop_.service<typename E::Context>(), true, nullptr)) return error;
+        patience_.after(handshake_max);
+        return inner_.adopt(std::move(accepted));
+    }
+
+    Result<std::size_t> write(std::span<const Bytes> pieces) {
+        std::size_t taken = 0;
+        if (!established_) return Errc::would_block;
+        // Small pieces share a record: each costs 22 bytes and a call.
+        std::byte record[record_max];
+        for (std::size_t at = 0; !pieces.empty() && engine_.pending().size() < pending_max;) {
+            std::size_t size = 0;
+            while (!pieces.empty() && size < record_max) {
+                const std::size_t left = pieces[0].size() - at, n = left < record_max - size ? left : record_max - size;
+                if (n > 0) std::memcpy(record + size, pieces[0].data() + at, n);
+                size += n;
+                at += n;
+                if (at == pieces[0].size()) {
+                    pieces = pieces.subspan(1);
+                    at = 0;
+                }
+            }
+            if (const Error error = engine_.write({record, size})) return error;
+            taken += size;
+        }
+        if (const Error error = flush()) return error;
+        if (taken == 0) return Errc::would_block;
+        return taken;
+    }
+    void want_writable() { writable_wanted_ = true, again_.schedule(); }
+    void pause(bool paused) {
+        paused_ = paused;
+        inner_.pause(paused && established_);  // a handshake goes on
+        if (!paused) again_.schedule();        // the engine may hold what came before
+    }
+    bool paused() const { return paused_; }
+    void set_read_limit(std::uint32_t n) { read_limit_ = n; }
+    void end() {
+        ending_ = !engine_.end();
+        static_cast<void>(flush());
+    }
+    void abort() {
+        again_.cancel();
+        patience_.cancel();
+        inner_.abort();
+    }
+    Endpoint local_endpoint() const { return inner_.local_endpoint(); }
+    Endpoint peer_endpoint() const { return inner_.peer_endpoint(); }
+    auto path_info() const requires requires(const C& c) { c.path_info(); }
+    { return inner_.path_info(); }
+    /// For what else the engine knows, such as the peer's certificate.
+    E& engine() { return engine_; }
+
+    static constexpr Duration handshake_max = Duration::seconds(5);
+
+private:
+    static constexpr std::size_t record_max = 16 * 1024, pending_max = 64 * 1024;
+
+    void on_open() override {
+        if (const Error error = flush()) observer_->on_error(error);
+    }
+    bool on_bytes(Bytes bytes) override {
+        if (const Error error = engine_.receive(bytes)) {
+            static_cast<void>(flush());  // tells the peer why
+            observer_->on_error(error);
+            return false;
+        }
+        return progress();
+    }
+    bool on_writable() override { return progress(); }
+    void on_end() override {
+        inner_ended_ = true;
+        progress();
+    }
+    void on_error(Error error) override { observer_->on_error(error); }
+    void go_on() { progress(); }
+    void late() { observer_->on_error(Errc::timed_out); }
+
+    // Whatever can be done now. False when this is gone, or of no use any more.
+    bool progress() {
+        if (const Error error = flush()) return observer_->on_error(error), false;
+        if (!established_ && engine_.established()) {
+            established_ = true;
+            patience_.cancel();
+            inner_.pause(paused_);
+            if (opening_) {
+                again_.schedule();  // for what came together with the handshake's end: the observer may destroy this
+                observer_->on_open();
+                return false;
+            }
+        }
+        if (writable_wanted_ && established_ && engine_.pending().empty()) {
+            writable_wanted_ = false;
+            if (!observer_->on_writable()) return false;
+        }
+        return deliver();
+    }
+    bool deliver() {
+        while (established_ && !paused_ && !ended_) {
+            const MutableBytes room = loop_.scratch();
+            const auto size = engine_.read(room.first(read_limit_ < room.size() ? read_limit_ : room.size()));
+            if (size) {
+                if (!observer_->on_bytes(room.first(*size))) return false;
+                continue;
+            }
+            if (size.error() == Errc::would_block) break;
+            ended_ = size.error() == Errc::end_of_stream;
+            ended_ ? observer_->on_end() : observer_->on_error(size.error());
+            return false;
+        }
+        if (inner_ended_ && !ended_ && !paused_) return observer_->on_error(Errc::end_of_stream), false;
+        return true;
+    }
+    // Sends what the engine has to say, as far as the connection takes it.
+    Error flush() {
+        for (Bytes out = engine_.pending(); !out.empty(); out = engine_.pending()) {
+            const auto wrote = inner_.write({&out, 1});
+            if (!wrote) {
+                if (wrote.error() == Errc::would_block) inner_.want_writable();
+                return wrote.error() == Errc::would_block ? Error() : wrote.error();
+            }
+            engine_.sent(*wrote);
+        }
+        if (std::exchange(ending_, false)) inner_.end();
+        return {};
+    }
+
+    Loop& loop_;
+    ConnectionObserver* observer_;
+    C inner_;
+    E engine_;
+    Loop::Deferred again_;
+    Loop::Timer patience_;
+    std::uint32_t read_limit_ = UINT32_MAX;
+    bool opening_ = false;  // the observer waits for `on_open`
+    bool established_ = false;
+    bool paused_ = false;
+    bool writable_wanted_ = false;
+    bool ending_ = false;       // the connection is to end once everything is sent
+    bool inner_ended_ = false;  // the connection
+    bool ended_ = false;        // what the peer says
+};
+
+/// The transport policy `T`, a stream's, under TLS by that engine: `mqtt::Client<SystemEvents, Tls<Tcp, OpenSsl>>`,
+/// `Pipe<SystemEvents, Resumable<Tls<Tcp, OpenSsl>>>`. A pipe over it has no socket to give away.
+template <class T, TlsEngine E>
+struct Tls : T {
+    using Connection = TlsConnection<typename T::Connection, E>;
 };
 
 }  // namespace rejoin::inline v0_1

@@ -789,7 +789,7 @@ private:
         attempt->interface_index = interface_for(dial_->round++, attempt->to);
         ++dial_->attempts;
         note_to(note(Event::Kind::attempt), attempt->to, known.port(), attempt->interface_index);
-        const Way way{options_->from, attempt->interface_index, narrow_ ? narrow_segment : std::uint16_t{0}};
+        const Way way{options_->from, attempt->interface_index, narrow_ ? narrow_segment : std::uint16_t{0}, known.name()};
         if (auto opened = attempt->connection->open({attempt->to, known.port()}, way); !opened) {
             const bool by_another = attempt->interface_index != 0;
             const IpAddress to = attempt->to;

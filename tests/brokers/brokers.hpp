@@ -133,11 +133,12 @@ private:
     }
 };
 
-/// A client, and what it was told.
-struct Told {
-    using Client = mqtt::Client<NoEvents, Tcp, Persistent>;
+/// A client over that transport, and what it was told.
+template <class T>
+struct ToldOver {
+    using Client = mqtt::Client<NoEvents, T, Persistent>;
 
-    Told(Loop& loop, mqtt::Version version, const char* name, bool clean = true, mqtt::Limits limits = mqtt::Limits())
+    ToldOver(Loop& loop, mqtt::Version version, const char* name, bool clean = true, mqtt::Limits limits = mqtt::Limits())
         : client(loop, options(version, limits)), client_id(name) {
         who.client_id = client_id;
         who.clean = clean;
@@ -153,9 +154,9 @@ struct Told {
             [this](mqtt::Token, Error error, mqtt::Reason reason) { error || mqtt::failed(reason) ? ++failed : ++delivered; });
         client.on_subscription([this](mqtt::Token, mqtt::Reason reason) { subscriptions.push_back(reason); });
     }
-    static Client::Options options(mqtt::Version version, const mqtt::Limits& limits) {
-        Client::Options o;
-        o.pipe = quick<Pipe<NoEvents, mqtt::detail::Over<Tcp>, Persistent>>();
+    static auto options(mqtt::Version version, const mqtt::Limits& limits) {
+        typename Client::Options o;
+        o.pipe = quick<Pipe<NoEvents, mqtt::detail::Over<T>, Persistent>>();
         o.version = version;
         o.limits = limits;
         return o;
@@ -171,5 +172,6 @@ struct Told {
     std::vector<mqtt::Reason> subscriptions;
     std::size_t delivered = 0, failed = 0;
 };
+using Told = ToldOver<Tcp>;
 
 }  // namespace brokers

@@ -7,11 +7,12 @@
 
 namespace rejoin::inline v0_1 {
 
-/// How a connection leaves this host, and how large its pieces are. By default as the system has it.
+/// How a connection leaves this host, how large its pieces are, and to whom it goes. By default as the system has it.
 struct Way {
     IpAddress from;                     ///< the local address; of family none: the system's choice
     std::uint32_t interface_index = 0;  ///< the interface, whatever the routes prefer; 0: the system's choice
     std::uint16_t segment_max = 0;      ///< bytes in one segment or packet at most; 0: what both ends allow
+    const char* name = nullptr;         ///< the peer's, as it was asked for, until `open` returns; null: by its number
 };
 
 /// Hears what happens on one connection. Every call may destroy the connection; those that return bool say whether it still exists, and
