@@ -7879,7 +7879,7 @@ private:
 
 namespace rejoin::inline v0_1 {
 
-/// A socket to the kernel's rtnetlink (rtnetlink(7)): owned, move-only, non-blocking, close-on-exec. It belongs to the network namespace
+/// A socket to the kernel's netlink (netlink(7)): owned, move-only, non-blocking, close-on-exec. It belongs to the network namespace
 /// of the thread that opened it.
 class NetlinkSocket {
 public:
@@ -7900,10 +7900,12 @@ public:
                                        RTNLGRP_IPV6_ROUTE, RTNLGRP_IPV4_RULE,   RTNLGRP_IPV6_RULE};
         std::uint32_t mask = 0;
         for (unsigned group : groups) mask |= 1u << (group - 1);
-        return open(mask);
+        return open(NETLINK_ROUTE, mask);
     }
     /// A socket for requests and their answers, which no filter may drop.
-    static Result<NetlinkSocket> requests() { return open(0); }
+    static Result<NetlinkSocket> requests() { return open(NETLINK_ROUTE, 0); }
+    /// The same to the packet filter's part of the kernel (nfnetlink), whose answers are there when `send` returns.
+    static Result<NetlinkSocket> netfilter() { return open(NETLINK_NETFILTER, 0); }
 
     explicit operator bool() const { return fd_ >= 0; }
     int fd() const { return fd_; }
@@ -7940,9 +7942,9 @@ private:
     // virtual private networks lay over it without removing it: two of length 1, or up to the sixteen of length 4.
     static constexpr std::uint32_t broadest_prefix = 4;
 
-    static Result<NetlinkSocket> open(std::uint32_t groups) {
+    static Result<NetlinkSocket> open(int protocol, std::uint32_t groups) {
         NetlinkSocket made;
-        made.fd_ = ::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE);
+        made.fd_ = ::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, protocol);
         if (made.fd_ < 0) return Error::system(errno);
         if (groups == 0) return made;
         // A filter loads big-endian numbers, and netlink's are the machine's own: hence htons.

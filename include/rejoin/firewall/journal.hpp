@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <rejoin/firewall/rule.hpp>
+
+#if !defined(_WIN32)
+#include <stdio.h>
+#include <sys/stat.h>
+
+#include <rejoin/os/posix/file.hpp>
+#endif
+
+namespace rejoin::inline v0_1::firewall {
+
+/// Who asked for an opening, and until when. Everything is found again without it, by its tag; it says what a tag cannot.
+struct JournalEntry {
+    Tag tag;
+    std::int64_t until = 0;  ///< seconds since 1970; 0: until it is taken back
+    std::uint32_t user = 0;
+};
+
+/// One line for each; what is no entry is passed over. Pure.
+template <class F>
+void each_entry(TextView text, F f) {
+    while (text.size() > 0) {
+        std::size_t n = 0;
+        while (n < text.size() && text[n] != '\n') ++n;
+        TextView line(text.data(), n);
+        text = detail::behind(text, n < text.size() ? n + 1 : n);
+        JournalEntry entry;
+        std::size_t end = 0;
+        while (end < line.size() && line[end] != ' ') ++end;
+        if (end > 55 || !rule_of({line.data(), end})) continue;
+        entry.tag = TextView(line.data(), end);
+        line = detail::behind(line, end);
+        std::int64_t numbers[2] = {};
+        bool good = true;
+        for (std::int64_t& number : numbers) {
+            good = good && line.size() > 1 && line[0] == ' ' && line[1] >= '0' && line[1] <= '9';
+            if (good) line = detail::behind(line, 1);
+            while (good && line.size() > 0 && line[0] >= '0' && line[0] <= '9' && number < INT64_MAX / 20) {
+                number = number * 10 + (line[0] - '0');
+                line = detail::behind(line, 1);
+            }
+        }
+        entry.until = numbers[0];
+        entry.user = static_cast<std::uint32_t>(numbers[1]);
+        if (good && line.size() == 0) f(entry);
+    }
+}
+inline Text<127> to_line(const JournalEntry& entry) {
+    return Text<127>(entry.tag).append(" ").append_number(entry.until).append(" ").append_number(entry.user).append("\n");
+}
+
+#if !defined(_WIN32)
+/// The journal in a file, which is replaced whole: a crash leaves the old one or the new one.
+class Journal {
+public:
+    static constexpr std::size_t size_max = 256 * 1024;
+    explicit Journal(TextView path) : path_(path) {}
+
+    /// What it says of a tag; false where it says nothing.
+    bool find(TextView tag, JournalEntry& to) const {
+        bool found = false;
+        read([&](const JournalEntry& entry) {
+            if (!(TextView(entry.tag) == tag)) return;
+            to = entry;
+            found = true;
+        });
+        return found;
+    }
+    /// Says that instead of what it said of that tag before; `gone`: it says nothing of it any more. The system's error; `out_of_memory`.
+    Error note(const JournalEntry& entry, bool gone = false) const {
+        Array<char> all;
+        bool kept = true, there = false;
+        read([&](const JournalEntry& other) {
+            if (other.tag == entry.tag) return static_cast<void>(there = true);
+            const auto line = to_line(other);
+            kept = kept && all.append(line.data(), line.size());
+        });
+        if (gone && !there) return {};
+        const auto line = to_line(entry);
+        if (!gone) kept = kept && all.append(line.data(), line.size());
+        if (!kept) return Errc::out_of_memory;
+        Text<255> folder(path_);
+        for (std::size_t i = path_.size(); i-- > 1;)
+            if (path_.data()[i] == '/') {
+                folder = TextView(path_.data(), i);
+                break;
+            }
+        ::mkdir(folder.c_str(), 0755);
+        const Text<260> fresh = Text<260>(path_).append(".new");
+        const int fd = ::open(fresh.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
+        if (fd < 0) return Error::system(errno);
+        const ssize_t wrote = ::write(fd, all.data(), all.size());
+        const Error error = wrote < 0                                      ? Error::system(errno)
+                            : static_cast<std::size_t>(wrote) < all.size() ? Error::system(ENOSPC)
+                                                                           : Error();
+        if (::close(fd) != 0 && !error) return Error::system(errno);
+        if (!error && ::rename(fresh.c_str(), path_.c_str()) == 0) return {};
+        const Error why = error ? error : Error::system(errno);
+        ::unlink(fresh.c_str());
+        return why;
+    }
+
+private:
+    template <class F>
+    void read(F f) const {
+        Array<std::byte> room;
+        std::byte* const to = room.extend(size_max);
+        if (to == nullptr) return;
+        if (const auto size = read_file(path_.c_str(), {to, size_max})) each_entry({reinterpret_cast<const char*>(to), *size}, f);
+    }
+    Text<255> path_;
+};
+#endif
+
+}  // namespace rejoin::inline v0_1::firewall

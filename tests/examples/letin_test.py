@@ -1,0 +1,323 @@
+# SPDX-License-Identifier: BSL-1.0
+"""letin on real firewalls, each in namespaces of its own, with a second host that tries: letin_test.py WAY LETIN"""
+import json
+import os
+import random
+import re
+import select
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+
+HOST, HOST6, PEER = "10.77.0.1", "fd77::1", "10.77.0.2"
+way, letin = sys.argv[1], sys.argv[2]
+
+
+def run(command, **more):
+    return subprocess.run(command, shell=isinstance(command, str), check=True, capture_output=True, text=True, **more).stdout
+
+
+# ---- The prober, in the other host's namespace.
+
+def checksum(data):
+    total = sum(struct.unpack("!%dH" % (len(data) // 2), data))
+    total = (total >> 16) + (total & 0xFFFF)
+    return ~(total + (total >> 16)) & 0xFFFF
+
+
+def scan_tcp():
+    """The ports of which the host says anything itself: a program's answer, or that there is none."""
+    raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP)
+    raw.setsockopt(socket.SOL_SOCKET, 33, 64 << 20)  # SO_RCVBUFFORCE
+    source = random.randrange(20000, 30000)
+    ends = socket.inet_aton(PEER) + socket.inet_aton(HOST)
+    answered = set()
+
+    def drain(wait):
+        while select.select([raw], [], [], wait)[0]:
+            packet = raw.recv(2048)
+            tcp = packet[(packet[0] & 15) * 4:]
+            if packet[12:16] == socket.inet_aton(HOST) and struct.unpack("!H", tcp[2:4])[0] == source:
+                answered.add(struct.unpack("!H", tcp[:2])[0])
+
+    for _ in range(2):
+        for port in range(1, 65536):
+            if port in answered:
+                continue
+            header = struct.pack("!HHLLBBHHH", source, port, 1, 0, 5 << 4, 2, 1024, 0, 0)
+            sum_of = checksum(ends + struct.pack("!BBH", 0, 6, len(header)) + header)
+            raw.sendto(header[:16] + struct.pack("!H", sum_of) + header[18:], (HOST, 0))
+            if port % 64 == 0:
+                drain(0)
+        drain(0.2)
+    return sorted(answered)
+
+
+def reaches(host, port, protocol):
+    """Whether a program there answers."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM) as s:
+        s.settimeout(0.3)
+        try:
+            s.connect((host, port))
+            s.send(b"?")
+            return s.recv(1) == b"?"
+        except OSError:
+            return False
+
+
+if way == "--probe":
+    print(json.dumps(scan_tcp() if letin == "scan" else reaches(letin, int(sys.argv[3]), sys.argv[4])))
+    sys.exit(0)
+
+# ---- The laboratory: this process is in the first host's namespace, of network, mounts and processes.
+
+if "LETIN_LAB" not in os.environ:
+    tools = {"nft": ["nft"], "several": ["nft", "iptables", "iptables-legacy"], "iptables": ["nft", "iptables"], "legacy": ["nft", "iptables-legacy"],
+             "firewalld": ["nft", "firewalld", "dbus-daemon"], "ufw": ["nft", "ufw"]}[way]
+    missing = [tool for tool in tools if shutil.which(tool, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin") is None]
+    works = subprocess.run(["unshare", "-n", "-m", "-p", "-f", "--mount-proc", "true"], capture_output=True).returncode == 0
+    if missing or not works:
+        print("skipped:", "no " + missing[0] if missing else "no namespaces can be made")
+        sys.exit(77)
+    os.environ["PATH"] += ":/usr/sbin:/sbin"
+    sys.exit(subprocess.run(["unshare", "-n", "-m", "-p", "-f", "--mount-proc", sys.executable, __file__, way, letin],
+                            env=dict(os.environ, LETIN_LAB="1")).returncode)
+
+os.makedirs("/var/lib/rejoin", exist_ok=True)
+run("mount -t tmpfs none /var/lib/rejoin && mount -t tmpfs none /run")
+for folder in ["/etc/ufw", "/var/lib/ufw", "/lib/ufw", "/etc/firewalld", "/etc/default"]:
+    if os.path.isdir(folder):  # what is written there is seen here alone
+        run(f"mkdir -p /run/over/{folder} && cp -a {folder}/. /run/over/{folder} && mount --bind /run/over/{folder} {folder}")
+peer = subprocess.Popen(["unshare", "-n", "sleep", "infinity"])
+while os.readlink(f"/proc/{peer.pid}/ns/net") == os.readlink("/proc/self/ns/net"):
+    time.sleep(0.01)
+at_peer = ["nsenter", "-t", str(peer.pid), "-n"]
+run(f"""ip link set lo up; ip link add inside type veth peer name outside
+ip link set outside netns {peer.pid}; ip link set inside up; ip addr add {HOST}/24 dev inside; ip -6 addr add {HOST6}/64 dev inside nodad
+sysctl -qw net.ipv4.icmp_ratelimit=0""")
+run(at_peer + ["sh", "-c", f"ip link set lo up; ip link set outside up; ip addr add {PEER}/24 dev outside; ip -6 addr add fd77::2/64 dev outside nodad"])
+
+SERVERS = """
+import select, socket
+all = []
+for port in (22, 7000, 7001, 7002, 7005):
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+        s = socket.socket(socket.AF_INET6, kind); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); s.bind(("::", port)); all.append(s)
+        if kind == socket.SOCK_STREAM: s.listen(64)
+print("ready", flush=True)
+while True:
+    for s in select.select(all, [], [])[0]:
+        try:
+            if s.type == socket.SOCK_DGRAM: data, who = s.recvfrom(99); s.sendto(data, who)
+            elif s.getsockname()[1:3] and s in all and s.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN): all.append(s.accept()[0])
+            else:
+                data = s.recv(99)
+                if data: s.send(data)
+                else: all.remove(s); s.close()
+        except OSError:
+            if s in all: all.remove(s)
+"""
+servers = subprocess.Popen([sys.executable, "-c", SERVERS], stdout=subprocess.PIPE)
+servers.stdout.readline()
+
+
+def probe(*what):
+    return json.loads(run(at_peer + [sys.executable, __file__, "--probe", *map(str, what)]))
+
+
+def reached(port, protocol="tcp", host=HOST):
+    return probe(host, port, protocol)
+
+
+def tool(*words, check=True):
+    done = subprocess.run([letin, *words, "--json"], capture_output=True, text=True)
+    assert not done.stderr or "Warning" in done.stderr, done.stderr
+    return json.loads(done.stdout), done.returncode
+
+
+# ---- The firewalls.
+
+NFT = """
+table inet filter {
+    set blocked { type ipv4_addr; flags interval; elements = { 192.0.2.0/24 }; }
+    chain input {
+        type filter hook input priority 0; policy drop;
+        iifname "lo" accept
+        ct state vmap { established : accept, related : accept, invalid : drop }
+        ip saddr @blocked drop
+        icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept
+        tcp dport { 22, 80, 8000-8003 } accept
+        jump more
+        reject
+    }
+    chain more { tcp dport 7005 counter drop; }
+}
+"""
+if way in ("nft", "several"):
+    run(["nft", "-f", "-"], input=NFT)
+if way == "several":
+    run(["nft", "-f", "-"], input="table ip other {\n chain early {\n type filter hook prerouting priority -100; tcp dport 6990-7010 drop;\n }\n}\n")
+if way in ("iptables", "several"):
+    for program in ("iptables", "ip6tables"):
+        run(f"{program} -P INPUT DROP; {program} -A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT; {program} -A INPUT -i lo -j ACCEPT;"
+            f"{program} -A INPUT -p tcp -m tcp --dport 22 -j ACCEPT; {program} -A INPUT -p tcp -m multiport --dports 80,443 -j ACCEPT;"
+            f"{program} -N TAIL; {program} -A INPUT -j TAIL; {program} -A TAIL -m comment --comment 'the \"rest\"' -j REJECT")
+    run("ip6tables -I INPUT -p ipv6-icmp -j ACCEPT")
+if way in ("legacy", "several"):
+    run("iptables-legacy -P INPUT DROP; iptables-legacy -A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT;"
+        "iptables-legacy -A INPUT -p tcp -m tcp --dport 22 -j ACCEPT; iptables-legacy -A INPUT -s 192.0.2.0/24 -j DROP")
+if way == "firewalld":
+    os.makedirs("/run/dbus")
+    run(["dbus-daemon", "--system", "--fork", "--nopidfile"])
+    daemon = subprocess.Popen(["firewalld", "--nopid", "--nofork"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while subprocess.run(["firewall-cmd", "--state"], capture_output=True).returncode != 0:
+        assert daemon.poll() is None
+if way == "ufw":
+    run("ufw --force enable; ufw allow 22/tcp comment 'ssh'; ufw deny 7005/tcp")
+    run("ufw allow 9999/tcp; ufw delete allow 9999/tcp")  # ufw itself adds rules of its own the first time it deletes one
+
+
+def snapshot():
+    """All rules there are, as their own tools print them."""
+    if way in ("iptables", "several"):  # of whose comments nft prints nothing
+        text = run("iptables-save; ip6tables-save")
+        if way == "several":
+            text += run("nft list table inet filter; nft list table ip other")
+    else:
+        text = run("nft list ruleset")
+    if way in ("legacy", "several"):
+        text += run("iptables-legacy-save; ip6tables-legacy-save")
+    text = re.sub(r"packets \d+ bytes \d+|\[\d+:\d+\]|^#.*\n| expires \w+", "", text, flags=re.M)
+    if way == "ufw":
+        text += run("cd /etc/ufw && grep -r '' . | sort")
+    if way == "firewalld":
+        text += run("firewall-cmd --list-all-zones; firewall-cmd --permanent --list-all-zones")
+    return text
+
+
+def without_ours(text):
+    """What others have made. Of what firewalld and ufw make of a rule, not every line carries its tag."""
+    text = re.sub(r"\tset rejoin/.*?\n\t}\n\n", "", text, flags=re.S)
+    ours = re.compile("rejoin" + (r"|dport (7000|7002) .*accept|applications.d|\.rules:$" if way in ("firewalld", "ufw") else ""))
+    return [line for line in text.splitlines() if not ours.search(line)]
+
+
+untouched = snapshot()
+closed = probe("scan")
+assert 22 in closed and 7000 not in closed and not reached(7000) and reached(22), closed
+
+# Looking changes nothing, and says what is in the way.
+status, _ = tool("status")
+assert status["gates"] and status["opened"] == [], status
+report, code = tool("explain", "7000/tcp")
+assert code == 0 and not report["let_in"] and [g for g in report["gates"] if g["stance"] == "blocks"], report
+assert tool("explain", "22/tcp")[0]["let_in"]
+assert snapshot() == untouched
+expected = {"nft": {"nftables"}, "several": {"nftables", "iptables"}, "iptables": {"iptables"}, "legacy": {"iptables"}, "firewalld": {"firewalld"},
+            "ufw": {"ufw"}}[way]
+assert {g["system"] for g in report["gates"]} == expected, report
+
+# Nobody without privilege changes anything, or is asked for a password.
+started = time.monotonic()
+nobody = subprocess.run(["setpriv", "--reuid", "65534", "--clear-groups", letin, "explain", "7000/tcp", "--json"], capture_output=True, text=True)
+print(f"explain without privilege: {(time.monotonic() - started) * 1000:.0f} ms")
+told = json.loads(nobody.stdout)
+assert nobody.returncode == 0 and not told["let_in"] and all(g["stance"] == "unknown" and g["command"] for g in told["gates"]), told
+assert subprocess.run(["setpriv", "--reuid", "65534", "--clear-groups", letin, "open", "7000/tcp"], capture_output=True).returncode == 1
+assert snapshot() == untouched
+
+# Opened: that, and nothing else. Once more changes nothing.
+report, code = tool("open", "7000/tcp")
+assert code == 0 and report["let_in"] and report["changed"] and "unverified" in report["summary"], report
+opened = snapshot()
+assert reached(7000) and reached(7000, host=HOST6)
+now = probe("scan")
+assert set(now) - set(closed) == {7000} and not set(closed) - set(now), (now, closed)
+assert without_ours(opened) == without_ours(untouched)
+report, code = tool("open", "7000/tcp")
+assert code == 0 and report["let_in"] and not report["changed"], report
+assert snapshot() == opened
+status, _ = tool("status")
+assert [o["tag"] for o in status["opened"]] == ["rejoin:letin:tcp/7000"], status
+tool("close", "7000/tcp")
+assert snapshot() == untouched and not reached(7000)
+
+# What is denied in so many words, and what comes over UDP.
+for what in ("7005/tcp", "7000-7002/udp"):
+    report, code = tool("open", what)
+    assert code == 0, report
+    assert reached(7005) if what == "7005/tcp" else reached(7000, "udp") and reached(7002, "udp", HOST6)
+    tool("close", what)
+    assert snapshot() == untouched
+
+# The commands that are printed do what `open` does, and take it back.
+for how in ([], ["--for", "1h"], ["--interface", "inside"]):
+    report, _ = tool("explain", "7000/tcp", *how)
+    tool("open", "7000/tcp", *how)
+    wanted = snapshot()
+    tool("close", "7000/tcp")
+    if how == ["--for", "1h"] and way in ("iptables", "legacy", "ufw"):
+        assert "expires" not in wanted
+    blocking = [g for g in report["gates"] if g["stance"] == "blocks"]
+    for gate in blocking:
+        run(gate["command"])
+    assert snapshot() == wanted, (report, snapshot(), wanted)
+    assert reached(7000)
+    for gate in blocking:
+        run(gate["inverse"])
+    assert snapshot() == untouched, report
+
+# For a time: the firewall closes it itself where it can, else the next start does.
+report, code = tool("open", "7001/tcp", "--for", "2s")
+assert code == 0 and reached(7001)
+tool("open", "7001/tcp", "--for", "2s")  # and again for as long
+until = time.monotonic() + 60
+if way in ("nft", "firewalld"):
+    while reached(7001):
+        assert time.monotonic() < until
+else:
+    while time.time() < tool("status")[0]["opened"][0]["until"]:
+        assert time.monotonic() < until
+tool_clear = subprocess.run([letin, "clear"], capture_output=True, text=True)
+assert tool_clear.returncode == 0, tool_clear.stderr
+assert snapshot() == untouched and not reached(7001)
+
+# Nobody noted it: the next start finds it by its tag. That of another program stays.
+tool("open", "7000/tcp")
+tool("open", "7001/tcp", "--app", "other")
+os.unlink("/var/lib/rejoin/openings")
+assert subprocess.run([letin, "clear"], capture_output=True).returncode == 0
+assert not reached(7000) and reached(7001)
+tool("close", "7001/tcp", "--app", "other")
+assert snapshot() == untouched
+
+# Killed at any point: what others have made is as it was, and the next start clears the rest.
+random.seed(1)
+started = time.monotonic()
+tool("open", "7002/tcp", "--for", "1h")
+whole = time.monotonic() - started
+tool("close", "7002/tcp")
+for round in range(12):
+    for what in ("open", "close"):
+        victim = subprocess.Popen([letin, what, "7002/tcp", *(["--for", "1h"] if what == "open" else [])], stdout=subprocess.DEVNULL,
+                                  stderr=subprocess.DEVNULL, start_new_session=True)
+        time.sleep(random.random() * whole)
+        os.killpg(victim.pid, signal.SIGKILL)
+        victim.wait()
+        if way != "ufw":  # whose own program is killed with it, between what it writes and what it loads
+            assert without_ours(snapshot()) == without_ours(untouched), what
+if os.path.exists("/var/lib/rejoin/openings"):
+    os.unlink("/var/lib/rejoin/openings")
+if way == "ufw":
+    tool("open", "7002/tcp")
+    tool("close", "7002/tcp")
+assert subprocess.run([letin, "clear"], capture_output=True).returncode == 0
+if way == "firewalld":
+    tool("close", "7002/tcp")
+assert way == "ufw" or snapshot() == untouched
+assert probe("scan") == closed
+print("ok")
