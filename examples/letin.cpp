@@ -6,15 +6,20 @@
 //     letin open 7000/tcp --for 2h              opens it
 //     letin close 7000/tcp
 //     letin clear                               takes away what has expired, or was left behind
-//   with --app NAME, --interface NAME, --zone NAME, --json, --raise (asks for the privilege it takes, by pkexec or sudo)
-#include <unistd.h>
-
+//   with --app NAME, --interface NAME, --zone NAME, --program FILE, --json, --raise (asks for the privilege it takes, by pkexec, sudo or
+//   Windows)
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <rejoin/firewall/system.hpp>
 #include <string>
 #include <vector>
+
+#if defined(_WIN32)
+#include <shellapi.h>
+#else
+#include <unistd.h>
+#endif
 
 using namespace rejoin;
 using namespace rejoin::firewall;
@@ -58,7 +63,7 @@ void print(const Report& report) {
 int usage() {
     std::fprintf(stderr,
                  "usage: letin status | explain PORT/PROTOCOL | open PORT/PROTOCOL [--for 2h] | close PORT/PROTOCOL | clear\n"
-                 "       [--app NAME] [--interface NAME] [--zone NAME] [--json] [--raise]\n");
+                 "       [--app NAME] [--interface NAME] [--zone NAME] [--program FILE] [--json] [--raise]\n");
     return 2;
 }
 // `30s`, `5m`, `2h`, `1d`.
@@ -75,13 +80,35 @@ bool parse_duration(const char* word, Duration& to) {
     return true;
 }
 // The same once more, by somebody who may.
+#if defined(_WIN32)
+bool privileged() { return false; }  // whether it takes more is found out by trying
 [[noreturn]] void raise(int argc, char** argv) {
-    std::vector<char*> words;
+    std::wstring words;
+    for (int i = 1; i < argc; ++i)
+        if (std::strcmp(argv[i], "--raise") != 0) words += std::wstring(argv[i], argv[i] + std::strlen(argv[i])) + L' ';
+    wchar_t self[1024];
+    ::GetModuleFileNameW(nullptr, self, 1024);
+    SHELLEXECUTEINFOW start{};
+    start.cbSize = sizeof start;
+    start.fMask = SEE_MASK_NOCLOSEPROCESS;
+    start.lpVerb = L"runas";  // Windows asks the user
+    start.lpFile = self;
+    start.lpParameters = words.c_str();
+    DWORD code = 1;
+    if (::ShellExecuteExW(&start) && start.hProcess != nullptr) {
+        ::WaitForSingleObject(start.hProcess, INFINITE);
+        ::GetExitCodeProcess(start.hProcess, &code);
+    }
+    std::exit(static_cast<int>(code));
+}
+#else
+bool privileged() { return ::geteuid() == 0; }
+[[noreturn]] void raise(int argc, char** argv) {
     char self[4096];
     const ssize_t n = ::readlink("/proc/self/exe", self, sizeof self - 1);
     if (n > 0) self[n] = 0;
     for (const char* by : {"pkexec", "sudo"}) {
-        words = {const_cast<char*>(by), n > 0 ? self : argv[0]};
+        std::vector<char*> words = {const_cast<char*>(by), n > 0 ? self : argv[0]};
         for (int i = 1; i < argc; ++i)
             if (std::strcmp(argv[i], "--raise") != 0) words.push_back(argv[i]);
         words.push_back(nullptr);
@@ -90,6 +117,7 @@ bool parse_duration(const char* word, Duration& to) {
     std::perror("letin: neither pkexec nor sudo");
     std::exit(1);
 }
+#endif
 
 }  // namespace
 
@@ -127,7 +155,9 @@ int main(int argc, char** argv) {
         if (option == "--app")
             app = value;
         else if (option == "--interface" && std::strlen(value) <= 15)
-            rule.interface = TextView(value);
+            rule.interface_name = TextView(value);
+        else if (option == "--program" && std::strlen(value) <= 1023)
+            rule.program = TextView(value);
         else if (option == "--zone" && std::strlen(value) <= 32)
             rule.zone = TextView(value);
         else if (option != "--for" || !parse_duration(value, rule.expiry))
@@ -138,7 +168,7 @@ int main(int argc, char** argv) {
         std::fprintf(stderr, "letin: no such name, interface or time\n");
         return 2;
     }
-    if (raised && ::geteuid() != 0) raise(argc, argv);
+    if (raised && !privileged()) raise(argc, argv);
 
     Firewall::Options options;
     options.helper = TextView("sudo letin open");

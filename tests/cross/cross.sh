@@ -28,13 +28,13 @@ tests() { ls tests/*/*_test.cpp tests/fuzz/*.cpp tests/fuzz/replay/main.cpp; }
 sources() {
     case $1 in
         x86_64-macos | mingw) tests | grep -v ^tests/netlab/ ;;
-        x86_64-*) ls tests/{os,network,transport,handoff}/*_test.cpp ;;
+        x86_64-*) ls tests/{os,network,transport,handoff,firewall}/*_test.cpp ;;
     esac
     if [[ $1 != x86_64-* && $1 != mingw ]]; then
         echo "examples/hello.cpp examples/netwatch.cpp examples/demo.cpp $work/headers.cpp" | tr ' ' '\n'
         return
     fi
-    ls examples/*.cpp | grep -v letin | if [[ $1 == *windows* || $1 == *mingw* ]]; then grep -v -e embed -e push -e takeover -e workers; else cat; fi
+    ls examples/*.cpp | if [[ $1 == *windows* || $1 == *mingw* ]]; then grep -v -e embed -e push -e takeover -e workers; else cat; fi
     echo "$work/headers.cpp"
 }
 # One unit; says which one failed, and how.

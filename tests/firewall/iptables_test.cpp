@@ -45,7 +45,7 @@ std::string fate(const char* what, const char* interface = "eth0", const char* f
     sample.protocol = rule.protocol;
     sample.first_port = rule.port;
     sample.last_port = rule.last();
-    sample.interface = TextView(interface);
+    sample.interface_name = TextView(interface);
     iptables::Saved all;
     REQUIRE_FALSE(all.read(from, sample));
     const Walk walked = all.input();
@@ -86,7 +86,7 @@ TEST_CASE("iptables is told in words, and what it has is taken away in its own")
     CHECK(text(iptables::words("iptables", made("7000/tcp"), 3, false).typed()) ==
           "iptables -w -I INPUT 3 -p tcp -m tcp --dport 7000 -m comment --comment rejoin:game:tcp/7000 -j ACCEPT");
     Rule rule = made("7000-7010/udp");
-    rule.interface = TextView("eth0");
+    rule.interface_name = TextView("eth0");
     CHECK(text(iptables::words("ip6tables", rule, 0, false).typed()) ==
           "ip6tables -w -A INPUT -i eth0 -p udp -m udp --dport 7000:7010 -m comment --comment rejoin:game:udp/7000-7010 -j ACCEPT");
     CHECK(text(iptables::words("ip6tables", rule, 5, true).typed()) ==

@@ -58,18 +58,18 @@ TEST_CASE("names that could mean something to anybody on the way are refused") {
         CHECK_FALSE(made("7000/tcp", bad).valid());
     Rule rule = made("7000/tcp");
     for (const char* bad : {"eth 0", "eth0\n", "a\"b", "a'b", "$(a)", "a/b"}) {
-        rule.interface = TextView(bad);
+        rule.interface_name = TextView(bad);
         CHECK_FALSE(rule.valid());
-        rule.interface = {};
+        rule.interface_name = {};
         rule.zone = TextView(bad);
         CHECK_FALSE(rule.valid());
         rule.zone = {};
     }
     for (const char* good : {"eth0", "eth0.10", "wlp0s20f3", "br-lan", "eth0:1", "vlan@eth0"}) {
-        rule.interface = TextView(good);
+        rule.interface_name = TextView(good);
         CHECK(rule.valid());
     }
-    rule.interface = {};
+    rule.interface_name = {};
     rule.program = TextView("/home/me/it's a \"game\"");
     CHECK(rule.valid());
     rule.program = TextView("/home/me\n/game");

@@ -35,7 +35,7 @@ std::string fate(const Ruleset& rules, const char* what, const char* interface =
     sample.protocol = rule.protocol;
     sample.first_port = rule.port;
     sample.last_port = rule.last();
-    sample.interface = TextView(interface);
+    sample.interface_name = TextView(interface);
     sample.interface_index = *interface == 0 ? 0 : 2;
     sample.v6 = v6;
     std::string said;
@@ -220,7 +220,7 @@ TEST_CASE("what is opened is written as the kernel reads it, and as nft does") {
     CHECK(text(nft::close_command(chain, 9, rule, false)) == "nft 'delete rule inet filter input handle 9'");
     rule.expiry = Duration::seconds(90);
     rule.last_port = 7005;
-    rule.interface = TextView("eth0");
+    rule.interface_name = TextView("eth0");
     CHECK(text(nft::open_command({&chain, 0}, rule)) ==
           "nft 'add set inet filter rejoin/game/tcp/7000-7005 { type inet_service; flags interval,timeout; }; add element inet filter "
           "rejoin/game/tcp/7000-7005 { 7000-7005 timeout 90s }; add rule inet filter input iifname \"eth0\" tcp dport "

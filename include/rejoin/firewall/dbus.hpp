@@ -14,14 +14,14 @@ inline constexpr std::size_t message_max = 1 << 20;  // the standard allows 128 
 /// Writes a method call, little-endian; `interactive authorization` is not allowed, so that nobody is asked for a password.
 class Call {
 public:
-    Call(std::uint32_t serial, TextView destination, TextView path, TextView interface, TextView member) {
+    Call(std::uint32_t serial, TextView destination, TextView path, TextView of, TextView member) {
         const std::byte fixed[] = {std::byte{'l'}, std::byte{1}, {}, std::byte{1}};
         ok_ = bytes_.append(fixed, 4);
         number(bytes_, 0);  // the body's length
         number(bytes_, serial);
         number(bytes_, 0);  // that of the fields
         field(1, 'o', path);
-        field(2, 's', interface);
+        field(2, 's', of);
         field(3, 's', member);
         field(6, 's', destination);
     }

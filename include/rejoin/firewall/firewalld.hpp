@@ -61,11 +61,11 @@ public:
         return made;
     }
     /// The zone that an interface is in, or the default one. Errors of `add`.
-    Result<Text<32>> zone_of(TextView interface) {
+    Result<Text<32>> zone_of(TextView interface_name) {
         dbus::Reply reply;
-        if (interface.size() > 0) {
+        if (interface_name.size() > 0) {
             dbus::Call asks(++serial_, name, path, zones, "getZoneOfInterface");
-            asks.add(interface);
+            asks.add(interface_name);
             if (!answer(asks, reply) && reply.text().size() > 0) return Text<32>(reply.text());
         }
         dbus::Call asks(++serial_, name, path, name, "getDefaultZone");
@@ -137,8 +137,8 @@ private:
             if (size.error() != Errc::would_block || !wait(POLLIN)) return false;
         }
     }
-    Error call(const char* to, const char* at, const char* interface, const char* member, dbus::Reply& reply) {
-        dbus::Call asks(++serial_, to, at, interface, member);
+    Error call(const char* to, const char* at, const char* of, const char* member, dbus::Reply& reply) {
+        dbus::Call asks(++serial_, to, at, of, member);
         return answer(asks, reply);
     }
     // The answer's views hold until the next call.

@@ -38,7 +38,7 @@ inline Words words(const char* program, const Rule& rule, std::size_t before, bo
     Words words;
     words.add(program).add("-w").add(remove ? "-D" : before == 0 ? "-A" : "-I").add("INPUT");
     if (!remove && before != 0) words.add(Text<24>().append_number(static_cast<std::int64_t>(before)));
-    if (!rule.interface.empty()) words.add("-i").add(rule.interface);
+    if (!rule.interface_name.empty()) words.add("-i").add(rule.interface_name);
     words.add("-p").add(to_text(rule.protocol)).add("-m").add(to_text(rule.protocol)).add("--dport").add(ports_of(rule, ":"));
     words.add("-m").add("comment").add("--comment").add(tag_of(rule)).add("-j").add("ACCEPT");
     return words;
@@ -239,10 +239,10 @@ private:
     }
     static Holds by(TextView name, const Sample& sample) {
         if (name == TextView("lo")) return Holds::never;
-        if (sample.interface.empty()) return Holds::perhaps;
+        if (sample.interface_name.empty()) return Holds::perhaps;
         if (name.size() > 0 && name[name.size() - 1] == '+')
-            return firewall::detail::starts(sample.interface, {name.data(), name.size() - 1}) ? Holds::always : Holds::never;
-        return sample.interface == name ? Holds::always : Holds::never;
+            return firewall::detail::starts(sample.interface_name, {name.data(), name.size() - 1}) ? Holds::always : Holds::never;
+        return sample.interface_name == name ? Holds::always : Holds::never;
     }
 
     Array<Text<31>> names_;

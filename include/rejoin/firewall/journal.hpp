@@ -59,6 +59,11 @@ public:
     static constexpr std::size_t size_max = 256 * 1024;
     explicit Journal(TextView path) : path_(path) {}
 
+    /// Calls `f(const JournalEntry&)` with all that it says; `out_of_memory`.
+    template <class F>
+    Error each(F f) const {
+        return read(f) ? Error() : Error(Errc::out_of_memory);
+    }
     /// What it says of a tag; false where it says nothing.
     bool find(TextView tag, JournalEntry& to) const {
         bool found = false;
@@ -105,11 +110,12 @@ public:
 
 private:
     template <class F>
-    void read(F f) const {
+    bool read(F f) const {
         Array<std::byte> room;
         std::byte* const to = room.extend(size_max);
-        if (to == nullptr) return;
+        if (to == nullptr) return false;
         if (const auto size = read_file(path_.c_str(), {to, size_max})) each_entry({reinterpret_cast<const char*>(to), *size}, f);
+        return true;
     }
     Text<255> path_;
 };

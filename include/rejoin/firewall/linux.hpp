@@ -80,7 +80,7 @@ public:
         if (::access(ufw::profile_path(rule).c_str(), F_OK) == 0) {
             Array<char> rules;
             Rule there = rule;
-            if (read_ufw(rules)) there.interface = ufw::interface_of({rules.data(), rules.size()}, ufw::profile(rule));
+            if (read_ufw(rules)) there.interface_name = ufw::interface_of({rules.data(), rules.size()}, ufw::profile(rule));
             keep(run(ufw::words(there, false, true)));
             if (::unlink(ufw::profile_path(rule).c_str()) != 0) keep(Error::system(errno));
         }
@@ -234,9 +234,9 @@ private:
         sample.protocol = rule.protocol;
         sample.first_port = rule.port;
         sample.last_port = rule.last();
-        if (!rule.interface.empty()) {
-            sample.interface = rule.interface;
-            sample.interface_index = ::if_nametoindex(rule.interface.c_str());
+        if (!rule.interface_name.empty()) {
+            sample.interface_name = rule.interface_name;
+            sample.interface_index = ::if_nametoindex(rule.interface_name.c_str());
             return samples.push(sample);
         }
         ifaddrs* list = nullptr;
@@ -247,14 +247,14 @@ private:
                 (one->ifa_addr->sa_family != AF_INET && one->ifa_addr->sa_family != AF_INET6))
                 continue;
             bool known = false;
-            for (const Sample& other : samples) known = known || other.interface == TextView(one->ifa_name);
+            for (const Sample& other : samples) known = known || other.interface_name == TextView(one->ifa_name);
             if (known) continue;
-            sample.interface = TextView(one->ifa_name);
+            sample.interface_name = TextView(one->ifa_name);
             sample.interface_index = ::if_nametoindex(one->ifa_name);
             kept = kept && samples.push(sample);
         }
         ::freeifaddrs(list);
-        sample.interface = {};
+        sample.interface_name = {};
         sample.interface_index = 0;
         return kept && (!samples.empty() || samples.push(sample));
     }
@@ -411,7 +411,7 @@ private:
     // The one that it is to come by, or one by which it may.
     static Text<15> interface_of(const Rule& rule) {
         Array<Sample> samples;
-        return each_sample(rule, samples) && !samples.empty() ? samples[0].interface : Text<15>();
+        return each_sample(rule, samples) && !samples.empty() ? samples[0].interface_name : Text<15>();
     }
     bool add_ufw(const Rule& rule, Report& report) {
         Gate gate;
@@ -523,7 +523,7 @@ private:
         Command open(options_.helper), close;
         if (!open.empty()) {
             open.append(" ").append(ports_of(rule)).append("/").append(to_text(rule.protocol)).append(" --app ").append(rule.app);
-            if (!rule.interface.empty()) open.append(" --interface ").append(rule.interface);
+            if (!rule.interface_name.empty()) open.append(" --interface ").append(rule.interface_name);
             if (rule.expiry > Duration()) open.append(" --for ").append_number(rule.seconds()).append("s");
         }
         add(System::nftables, "whatever is in the kernel", open, close);

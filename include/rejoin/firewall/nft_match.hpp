@@ -53,7 +53,7 @@ constexpr V verdict_of(std::uint32_t code) {
 // What the kernel's registers hold, or what is known of it.
 class Registers {
 public:
-    enum class Kind : std::uint8_t { unknown, bytes, port, interface };
+    enum class Kind : std::uint8_t { unknown, bytes, port, of_interface };
     struct Register {
         Kind kind = Kind::unknown;
         std::uint8_t size = 0;
@@ -179,13 +179,13 @@ private:
             case 19:  // NFT_META_PKTTYPE: for this host
                 return load_byte(to, 0);
             case expression::meta_iifname: {
-                if (sample_.interface.empty()) return registers_.set(to, Kind::interface);
+                if (sample_.interface_name.empty()) return registers_.set(to, Kind::of_interface);
                 std::byte name[16] = {};
-                copy(name, TextView(sample_.interface).bytes());
+                copy(name, TextView(sample_.interface_name).bytes());
                 return registers_.set(to, Bytes(name));
             }
             case expression::meta_iif:
-                if (sample_.interface_index == 0) return registers_.set(to, Kind::interface);
+                if (sample_.interface_index == 0) return registers_.set(to, Kind::of_interface);
                 return load(to, sample_.interface_index);
             default:
                 registers_.set(to, Kind::unknown);
@@ -248,7 +248,7 @@ private:
         const std::uint32_t op = value(data, expression::cmp_op, 0xffffffff);
         const Bytes with = attribute(attribute(data, order_, expression::cmp_data), order_, expression::data_value);
         if (from == nullptr || with.empty() || op > expression::cmp_gte) return require(Holds::perhaps);
-        if (from->kind == Kind::interface && op <= expression::cmp_neq)
+        if (from->kind == Kind::of_interface && op <= expression::cmp_neq)
             return require(op == expression::cmp_eq ? is_interface(with) : opposite(is_interface(with)));
         if (from->kind == Kind::port && with.size() == 2) {
             const int port = load_big<std::uint16_t>(with.data());

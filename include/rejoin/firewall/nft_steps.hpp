@@ -125,10 +125,10 @@ inline void open(Writer& to, const Place& place, const Rule& rule, std::uint32_t
             store_big(raw, port);
             return Bytes(raw);
         };
-        if (!rule.interface.empty()) {
+        if (!rule.interface_name.empty()) {
             list.meta(expression::meta_iifname);
             std::byte name[16] = {};
-            copy(name, TextView(rule.interface).bytes());
+            copy(name, TextView(rule.interface_name).bytes());
             list.compare(expression::cmp_eq, Bytes(name));
         }
         list.meta(expression::meta_l4proto);
@@ -217,7 +217,7 @@ inline Command open_command(const Place& place, const Rule& rule) {
             .append("s }; ");
     text.append(place.before == 0 ? "add" : "insert").append(" rule ").append(table).append(" ").append(place.chain->name);
     if (place.before != 0) text.append(" handle ").append_number(static_cast<std::int64_t>(place.before));
-    if (!rule.interface.empty()) text.append(" iifname \"").append(rule.interface).append("\"");
+    if (!rule.interface_name.empty()) text.append(" iifname \"").append(rule.interface_name).append("\"");
     text.append(" ").append(to_text(rule.protocol)).append(" dport ");
     rule.expiry > Duration() ? text.append("@").append(set_name(rule)) : text.append(ports_of(rule));
     text.append(" accept comment \"").append(tag_of(rule)).append("\"");

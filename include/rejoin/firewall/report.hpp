@@ -107,8 +107,7 @@ void each_line(const Report& report, F f) {
         if (gate.some_dropped) line.append("; some may be dropped, depending on who sends it or how much comes");
         f(TextView(line));
         if (gate.error) f(TextView(Text<127>("    error ").append_number(gate.error.code())));
-        if (!gate.command.empty())
-            f(TextView(Text<1600>(gate.stance == Stance::blocks ? "    to open:    " : "    opened by:  ").append(gate.command)));
+        if (!gate.command.empty()) f(TextView(Text<1600>("    to open:    ").append(gate.command)));
         if (!gate.inverse.empty()) f(TextView(Text<1600>("    to revert:  ").append(gate.inverse)));
     }
 }

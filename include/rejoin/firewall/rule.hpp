@@ -18,7 +18,7 @@ struct Rule {
     std::uint16_t port = 0;       ///< the first
     std::uint16_t last_port = 0;  ///< the last, where there are several; else 0, or `port`
     /// By which it comes; empty: by any. At most 15 letters, digits, `.`, `_`, `-`, `@` and `:`.
-    Text<15> interface;
+    Text<15> interface_name;
     /// Of the firewalls that know zones, which; empty: that of the interface, or their default.
     Text<32> zone;
     /// Where the system opens for programs: this one's file, with its whole path. Empty: the one that asks.
@@ -36,9 +36,9 @@ struct Rule {
     static Result<Rule> parse(TextView text);
 
     friend bool operator==(const Rule& a, const Rule& b) {
-        return a.app == b.app && a.protocol == b.protocol && a.port == b.port && a.last() == b.last() && a.interface == b.interface &&
-               a.zone == b.zone && a.program == b.program && a.on_private == b.on_private && a.on_domain == b.on_domain &&
-               a.on_public == b.on_public && a.expiry == b.expiry;
+        return a.app == b.app && a.protocol == b.protocol && a.port == b.port && a.last() == b.last() &&
+               a.interface_name == b.interface_name && a.zone == b.zone && a.program == b.program && a.on_private == b.on_private &&
+               a.on_domain == b.on_domain && a.on_public == b.on_public && a.expiry == b.expiry;
     }
 };
 
@@ -58,7 +58,7 @@ inline bool made_of(TextView text, TextView also) {
 
 inline bool Rule::valid() const {
     if (app.empty() || !detail::made_of(app, "._-") || port == 0 || last() < port) return false;
-    if (!detail::made_of(interface, "._-@:") || !detail::made_of(zone, "._-")) return false;
+    if (!detail::made_of(interface_name, "._-@:") || !detail::made_of(zone, "._-")) return false;
     for (char c : TextView(program))
         if (static_cast<unsigned char>(c) < ' ') return false;
     return (protocol == Protocol::tcp || protocol == Protocol::udp) && (on_private || on_domain || on_public) && expiry >= Duration() &&

@@ -7,6 +7,8 @@
 #include <rejoin/os/posix/program.hpp>
 
 #if !defined(_WIN32)
+#include <signal.h>
+
 namespace rejoin::inline v0_1::firewall {
 
 /// Where one of the system's tools is, which are not on everybody's path; empty: nowhere.

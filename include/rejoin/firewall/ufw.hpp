@@ -33,7 +33,7 @@ inline iptables::Words words(const Rule& rule, bool first, bool remove) {
     if (remove) words.add("--force").add("delete");
     if (first && !remove) words.add("prepend");
     words.add("allow");
-    if (!rule.interface.empty()) words.add("in").add("on").add(rule.interface).add("to").add("any").add("app");
+    if (!rule.interface_name.empty()) words.add("in").add("on").add(rule.interface_name).add("to").add("any").add("app");
     words.add(profile(rule));
     if (!remove) words.add("comment").add(tag_of(rule));
     return words;

@@ -21,7 +21,7 @@ struct Sample {
     bool v6 = false;
     Protocol protocol = Protocol::tcp;
     std::uint16_t first_port = 0, last_port = 0;
-    Text<15> interface;  ///< empty: any but the loopback
+    Text<15> interface_name;  ///< empty: any but the loopback
     std::uint32_t interface_index = 0;
 };
 
