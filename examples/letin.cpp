@@ -6,12 +6,14 @@
 //     letin open 7000/tcp --for 2h              opens it
 //     letin close 7000/tcp
 //     letin clear                               takes away what has expired, or was left behind
+//     letin map 7000/tcp [--for 2h] [--host]    has the router map it until it is interrupted; --host: also opens this host's firewall
 //   with --app NAME, --interface NAME, --zone NAME, --program FILE, --json, --raise (asks for the privilege it takes, by pkexec, sudo or
 //   Windows)
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <rejoin/firewall/system.hpp>
+#include <rejoin/opening.hpp>
 #include <string>
 #include <vector>
 
@@ -63,6 +65,7 @@ void print(const Report& report) {
 int usage() {
     std::fprintf(stderr,
                  "usage: letin status | explain PORT/PROTOCOL | open PORT/PROTOCOL [--for 2h] | close PORT/PROTOCOL | clear\n"
+                 "       letin map PORT/PROTOCOL [--for 2h] [--host]\n"
                  "       [--app NAME] [--interface NAME] [--zone NAME] [--program FILE] [--json] [--raise]\n");
     return 2;
 }
@@ -119,16 +122,51 @@ bool privileged() { return ::geteuid() == 0; }
 }
 #endif
 
+volatile std::sig_atomic_t ended = 0;
+
+// Has the routers map it, until it is enough.
+int map(const Rule& rule, bool host, bool json) {
+    Loop loop;
+    for (int number : {SIGINT, SIGTERM}) std::signal(number, [](int) { ended = 1; });
+    Opening<>::Options options;
+    options.rule = rule;
+    options.protocol = rule.protocol;
+    options.host = host;
+    Opening<> opening(loop, options);
+    const auto tell = [&] {
+        for (Family family : {Family::v4, Family::v6}) {
+            const char* const by = router::to_text(opening.method(family));
+            const std::string at = text(rejoin::to_text(opening.external(family)));
+            const char* const name = family == Family::v4 ? "IPv4" : "IPv6";
+            if (json)
+                std::printf("{\"family\":\"%s\",\"external\":%s,\"method\":\"%s\",\"error\":%d}\n", name,
+                            opening.external(family).valid() ? quoted(at).c_str() : "null", by, opening.error(family).code());
+            else if (opening.external(family).valid())
+                std::printf("%s: reached at %s, by %s\n", name, at.c_str(), by);
+            else
+                std::printf("%s: not mapped%s\n", name, opening.error(family) ? ": no router grants it" : "");
+        }
+        std::fflush(stdout);
+    };
+    opening.on_change(tell);
+    opening.opened(Endpoint("::", rule.port));
+    const TimePoint until = rule.expiry > Duration() ? loop.now() + rule.expiry : TimePoint::never();
+    while (ended == 0 && loop.now() < until) static_cast<void>(loop.run_for(Duration::milliseconds(100)));
+    opening.closed();
+    static_cast<void>(loop.run_for(Duration::milliseconds(1100)));  // the router is told
+    return 0;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
     if (argc < 2) return usage();
     const std::string what = argv[1];
-    const bool with_rule = what == "explain" || what == "open" || what == "close";
+    const bool with_rule = what == "explain" || what == "open" || what == "close" || what == "map";
     if (!with_rule && what != "status" && what != "clear") return usage();
     Rule rule;
     std::string app = "letin";
-    bool json = false, raised = false;
+    bool json = false, raised = false, host = false;
     int next = 2;
     if (with_rule) {
         if (argc < 3) return usage();
@@ -144,6 +182,10 @@ int main(int argc, char** argv) {
         const char* const value = next + 1 < argc ? argv[next + 1] : nullptr;
         if (option == "--json") {
             json = true;
+            continue;
+        }
+        if (option == "--host") {
+            host = true;
             continue;
         }
         if (option == "--raise") {
@@ -170,6 +212,7 @@ int main(int argc, char** argv) {
     }
     if (raised && !privileged()) raise(argc, argv);
 
+    if (what == "map") return map(rule, host, json);
     Firewall::Options options;
     options.helper = TextView("sudo letin open");
     Firewall firewall(options);

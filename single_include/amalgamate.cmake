@@ -59,7 +59,10 @@ set(head "// SPDX-License-Identifier: BSL-1.0\n// Made by amalgamate.cmake from 
 append(rejoin.hpp)
 write(rejoin.hpp "${head}${made}")
 
-# The adaptors to the standard types, and to OpenSSL, stay apart, on top of the single header.
+# On top of the single header, apart: firewalls and routers, and the adaptors to the standard types and to OpenSSL.
+set(made "#include <rejoin.hpp>\n")
+append(rejoin/opening.hpp)
+write(rejoin/opening.hpp "${head}${made}")
 foreach(apart rejoin/std.hpp rejoin/openssl.hpp)
     file(READ ${root}/include/${apart} text)
     string(REGEX REPLACE "(#include <rejoin/[^\n]+\n)+" "#include <rejoin.hpp>\n" text "${text}")

@@ -2,7 +2,8 @@
 // Made by amalgamate.cmake from include/: edit there.
 #pragma once
 
-// All of rejoin but the adaptors to the standard types, in rejoin/std.hpp, and to OpenSSL, in rejoin/openssl.hpp.
+// All of rejoin but what many programs do without: firewalls and routers (rejoin/opening.hpp), and the adaptors to the standard types
+// (rejoin/std.hpp) and to OpenSSL (rejoin/openssl.hpp).
 
 #include <cstddef>
 #include <cstdint>
@@ -6631,6 +6632,17 @@ inline Origin Failure::origin() const {
 // (`Pipe::statistics`).
 namespace rejoin::inline v0_1 {
 
+/// Lets others reach what a listener listens on, or a pipe has: told as that comes and goes. An `Opening` is one. Neither call may destroy
+/// whoever makes it.
+class Opener {
+public:
+    virtual void opened(const Endpoint& local) = 0;
+    virtual void closed() = 0;
+
+protected:
+    ~Opener() = default;
+};
+
 /// Where a pipe stands.
 ///
 ///     idle --connect--> connecting --> connected <--> interrupted
@@ -12077,6 +12089,9 @@ public:
         Duration close_timeout = Duration::seconds(30);
         /// Gives up when there was no connection for this long.
         Duration give_up_after = Duration::unlimited();
+        /// Is told the local endpoint while the pipe is connected, so that others can reach it: an `Opening`, which lives longer than this
+        /// pipe. Null: nobody.
+        Opener* opener = nullptr;
     };
 
     /// An idle pipe with the default options.
@@ -12085,6 +12100,7 @@ public:
     Pipe(Loop& loop, const Options& options) : Pipe(loop, new (std::nothrow) Options(options), nullptr) {}
     Pipe(const Pipe&) = delete;
     [[gnu::cold]] ~Pipe() {
+        if (options_->opener != nullptr && state_ != PipeState::idle && state_ != PipeState::closed) options_->opener->closed();
         if (relay_ != nullptr) std::exchange(relay_, nullptr)->relay_partner_gone(true);
         if constexpr (survives) say_goodbye();
         drop_everything();
@@ -12475,6 +12491,7 @@ private:
     [[gnu::cold]] bool set_state(PipeState state, const Failure& why) {
         state_ = state;
         reported_ = why.kind;
+        if (options_->opener != nullptr && state == PipeState::closed) options_->opener->closed();
         note(Event::Kind::state, why);
         return state_handlers_(state, why);
     }
@@ -12953,6 +12970,7 @@ private:
             ask_liveness();
         }
         cause_ = Cause::none;
+        if (options_->opener != nullptr) options_->opener->opened(connection->local_endpoint());
         if (Event* event = note(Event::Kind::joined)) {
             event->local = unmapped(connection->local_endpoint().ip());
             const Endpoint peer = connection->peer_endpoint();
@@ -13876,6 +13894,8 @@ public:
         session::Limits limits;
         /// Connections that the system keeps waiting, as far as it allows (net.core.somaxconn): a crowd that comes back at once.
         int backlog = 4096;
+        /// Is told what is listened on, so that others can reach it: an `Opening`, which lives longer than this listener. Null: nobody.
+        Opener* opener = nullptr;
     };
 
     [[gnu::cold]] explicit Listener(Loop& loop, const Options& options = Options())
@@ -13887,7 +13907,7 @@ public:
           reap_(loop, Delegate<void()>::template to<&Listener::reap>(this)) {}
     Listener(const Listener&) = delete;
     [[gnu::cold]] ~Listener() {
-        acceptor_.close();
+        close();
         if (destroyed_ != nullptr) *destroyed_ = true;
         while (auto* joining = table_.oldest_handshake()) delete static_cast<Joining*>(joining);
         for (List* list : {&accepted_, &evicted_, &dead_})
@@ -13935,7 +13955,9 @@ public:
         if (acceptor_.listening()) return Errc::invalid_state;
         if (!at.valid() || at.name() != nullptr || !options_.pipe.transport.valid() || !options_.limits.valid() || options_.backlog < 1)
             return Errc::invalid_argument;
-        return acceptor_.listen(at, options_.backlog);
+        if (auto listening = acceptor_.listen(at, options_.backlog); !listening) return listening;
+        if (options_.opener != nullptr) options_.opener->opened(local_endpoint());
+        return {};
     }
     /// Goes on with a socket that listens already: one that was handed over, or inherited. The listener owns it from here on.
     /// `invalid_argument` for one that does not listen; errors as of the other.
@@ -13944,7 +13966,9 @@ public:
         if (acceptor_.listening()) return Errc::invalid_state;
         if (socket.kind() != SocketKind::listener || !options_.pipe.transport.valid() || !options_.limits.valid())
             return Errc::invalid_argument;
-        return acceptor_.adopt(std::move(socket));
+        if (auto listening = acceptor_.adopt(std::move(socket)); !listening) return listening;
+        if (options_.opener != nullptr) options_.opener->opened(local_endpoint());
+        return {};
     }
     /// Gives the listening socket to the caller, to hand it over: who comes meanwhile waits in the system's queue, and nobody is refused.
     [[gnu::cold]] Socket release() requires requires(typename T::Acceptor& a) { a.release(); }
@@ -13998,7 +14022,10 @@ public:
         return there ? &pipe : nullptr;
     }
     /// Accepts nothing more; the conversations go on, but none whose connection breaks can come back.
-    void close() { acceptor_.close(); }
+    void close() {
+        if (options_.opener != nullptr && acceptor_.listening()) options_.opener->closed();
+        acceptor_.close();
+    }
     /// Where it listens; not `valid` when it does not.
     Endpoint local_endpoint() const { return acceptor_.listening() ? acceptor_.local_endpoint() : Endpoint(); }
     /// How many conversations there are, with and without a connection.

@@ -9,6 +9,17 @@
 // (`Pipe::statistics`).
 namespace rejoin::inline v0_1 {
 
+/// Lets others reach what a listener listens on, or a pipe has: told as that comes and goes. An `Opening` is one. Neither call may destroy
+/// whoever makes it.
+class Opener {
+public:
+    virtual void opened(const Endpoint& local) = 0;
+    virtual void closed() = 0;
+
+protected:
+    ~Opener() = default;
+};
+
 /// Where a pipe stands.
 ///
 ///     idle --connect--> connecting --> connected <--> interrupted

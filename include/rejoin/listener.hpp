@@ -53,6 +53,8 @@ public:
         session::Limits limits;
         /// Connections that the system keeps waiting, as far as it allows (net.core.somaxconn): a crowd that comes back at once.
         int backlog = 4096;
+        /// Is told what is listened on, so that others can reach it: an `Opening`, which lives longer than this listener. Null: nobody.
+        Opener* opener = nullptr;
     };
 
     [[gnu::cold]] explicit Listener(Loop& loop, const Options& options = Options())
@@ -64,7 +66,7 @@ public:
           reap_(loop, Delegate<void()>::template to<&Listener::reap>(this)) {}
     Listener(const Listener&) = delete;
     [[gnu::cold]] ~Listener() {
-        acceptor_.close();
+        close();
         if (destroyed_ != nullptr) *destroyed_ = true;
         while (auto* joining = table_.oldest_handshake()) delete static_cast<Joining*>(joining);
         for (List* list : {&accepted_, &evicted_, &dead_})
@@ -112,7 +114,9 @@ public:
         if (acceptor_.listening()) return Errc::invalid_state;
         if (!at.valid() || at.name() != nullptr || !options_.pipe.transport.valid() || !options_.limits.valid() || options_.backlog < 1)
             return Errc::invalid_argument;
-        return acceptor_.listen(at, options_.backlog);
+        if (auto listening = acceptor_.listen(at, options_.backlog); !listening) return listening;
+        if (options_.opener != nullptr) options_.opener->opened(local_endpoint());
+        return {};
     }
     /// Goes on with a socket that listens already: one that was handed over, or inherited. The listener owns it from here on.
     /// `invalid_argument` for one that does not listen; errors as of the other.
@@ -121,7 +125,9 @@ public:
         if (acceptor_.listening()) return Errc::invalid_state;
         if (socket.kind() != SocketKind::listener || !options_.pipe.transport.valid() || !options_.limits.valid())
             return Errc::invalid_argument;
-        return acceptor_.adopt(std::move(socket));
+        if (auto listening = acceptor_.adopt(std::move(socket)); !listening) return listening;
+        if (options_.opener != nullptr) options_.opener->opened(local_endpoint());
+        return {};
     }
     /// Gives the listening socket to the caller, to hand it over: who comes meanwhile waits in the system's queue, and nobody is refused.
     [[gnu::cold]] Socket release() requires requires(typename T::Acceptor& a) { a.release(); }
@@ -175,7 +181,10 @@ public:
         return there ? &pipe : nullptr;
     }
     /// Accepts nothing more; the conversations go on, but none whose connection breaks can come back.
-    void close() { acceptor_.close(); }
+    void close() {
+        if (options_.opener != nullptr && acceptor_.listening()) options_.opener->closed();
+        acceptor_.close();
+    }
     /// Where it listens; not `valid` when it does not.
     Endpoint local_endpoint() const { return acceptor_.listening() ? acceptor_.local_endpoint() : Endpoint(); }
     /// How many conversations there are, with and without a connection.

@@ -128,6 +128,9 @@ public:
         Duration close_timeout = Duration::seconds(30);
         /// Gives up when there was no connection for this long.
         Duration give_up_after = Duration::unlimited();
+        /// Is told the local endpoint while the pipe is connected, so that others can reach it: an `Opening`, which lives longer than this
+        /// pipe. Null: nobody.
+        Opener* opener = nullptr;
     };
 
     /// An idle pipe with the default options.
@@ -136,6 +139,7 @@ public:
     Pipe(Loop& loop, const Options& options) : Pipe(loop, new (std::nothrow) Options(options), nullptr) {}
     Pipe(const Pipe&) = delete;
     [[gnu::cold]] ~Pipe() {
+        if (options_->opener != nullptr && state_ != PipeState::idle && state_ != PipeState::closed) options_->opener->closed();
         if (relay_ != nullptr) std::exchange(relay_, nullptr)->relay_partner_gone(true);
         if constexpr (survives) say_goodbye();
         drop_everything();
@@ -526,6 +530,7 @@ private:
     [[gnu::cold]] bool set_state(PipeState state, const Failure& why) {
         state_ = state;
         reported_ = why.kind;
+        if (options_->opener != nullptr && state == PipeState::closed) options_->opener->closed();
         note(Event::Kind::state, why);
         return state_handlers_(state, why);
     }
@@ -1004,6 +1009,7 @@ private:
             ask_liveness();
         }
         cause_ = Cause::none;
+        if (options_->opener != nullptr) options_->opener->opened(connection->local_endpoint());
         if (Event* event = note(Event::Kind::joined)) {
             event->local = unmapped(connection->local_endpoint().ip());
             const Endpoint peer = connection->peer_endpoint();

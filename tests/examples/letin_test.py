@@ -77,7 +77,7 @@ if way == "--probe":
 
 if "LETIN_LAB" not in os.environ:
     tools = {"nft": ["nft"], "several": ["nft", "iptables", "iptables-legacy"], "iptables": ["nft", "iptables"], "legacy": ["nft", "iptables-legacy"],
-             "firewalld": ["nft", "firewalld", "dbus-daemon"], "ufw": ["nft", "ufw"]}[way]
+             "firewalld": ["nft", "firewalld", "dbus-daemon"], "ufw": ["nft", "ufw"], "router": ["nft", "miniupnpd"]}[way]
     missing = [tool for tool in tools if shutil.which(tool, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin") is None]
     works = subprocess.run(["unshare", "-n", "-m", "-p", "-f", "--mount-proc", "true"], capture_output=True).returncode == 0
     if missing or not works:
@@ -100,6 +100,73 @@ run(f"""ip link set lo up; ip link add inside type veth peer name outside
 ip link set outside netns {peer.pid}; ip link set inside up; ip addr add {HOST}/24 dev inside; ip -6 addr add {HOST6}/64 dev inside nodad
 sysctl -qw net.ipv4.icmp_ratelimit=0""")
 run(at_peer + ["sh", "-c", f"ip link set lo up; ip link set outside up; ip addr add {PEER}/24 dev outside; ip -6 addr add fd77::2/64 dev outside nodad"])
+
+if way == "router":
+    # The host is behind a router, which is this namespace; the other host is on the internet. Documentation's addresses would not do: the router
+    # maps nothing where it has no address of the internet's.
+    host = subprocess.Popen(["unshare", "-n", "sleep", "infinity"])
+    while os.readlink(f"/proc/{host.pid}/ns/net") == os.readlink("/proc/self/ns/net"):
+        time.sleep(0.01)
+    at_host = ["nsenter", "-t", str(host.pid), "-n"]
+    run(f"""ip addr flush dev inside; ip addr add 45.45.45.1/24 dev inside; sysctl -qw net.ipv4.ip_forward=1
+ip link add lan type veth peer name eth0; ip link set eth0 netns {host.pid}; ip addr add 192.168.7.1/24 dev lan; ip link set lan up""")
+    run(at_peer + ["sh", "-c", "ip addr flush dev outside; ip addr add 45.45.45.9/24 dev outside"])
+    run(at_host + ["sh", "-c", "ip link set lo up; ip addr add 192.168.7.2/24 dev eth0; ip link set eth0 up; ip route add default via 192.168.7.1"])
+    run(["nft", "-f", "-"], input="""table inet miniupnpd {
+chain forward { type filter hook forward priority 0; policy drop; ct state established,related accept; iifname "lan" accept; jump miniupnpd; }
+chain miniupnpd { }
+chain prerouting { type nat hook prerouting priority -100; jump prerouting_miniupnpd; }
+chain prerouting_miniupnpd { }
+chain postrouting { type nat hook postrouting priority 100; oifname "inside" masquerade; jump postrouting_miniupnpd; }
+chain postrouting_miniupnpd { }
+chain input { type filter hook input priority -10; }
+}
+""".replace("; }", ";\n}"))
+    with open("/run/miniupnpd.conf", "w") as conf:
+        conf.write("ext_ifname=inside\nlistening_ip=lan\nenable_natpmp=yes\nenable_upnp=yes\nsecure_mode=yes\nupnp_table_name=miniupnpd\n"
+                   "upnp_nat_table_name=miniupnpd\nupnp_forward_chain=miniupnpd\nupnp_nat_chain=prerouting_miniupnpd\n"
+                   "upnp_nat_postrouting_chain=postrouting_miniupnpd\nallow 1024-65535 192.168.7.0/24 1024-65535\ndeny 0-65535 0.0.0.0/0 0-65535\n")
+    daemon = subprocess.Popen(["miniupnpd", "-d", "-f", "/run/miniupnpd.conf"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while "0.0.0.0:5351" not in (sockets := run("ss -Hlun")) and ":5351" not in sockets:
+        assert daemon.poll() is None
+    echo = """
+import socket
+s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); s.bind(("192.168.7.2", 7000)); s.listen(9)
+print("ready", flush=True)
+while True:
+    c, _ = s.accept(); c.send(c.recv(9)); c.close()
+"""
+    server = subprocess.Popen(at_host + [sys.executable, "-c", echo], stdout=subprocess.PIPE)
+    server.stdout.readline()
+
+    def mapped(method, before=""):
+        """From the start until a third host has been answered through it; and not any more once it is closed."""
+        run("nft flush chain inet miniupnpd input; " + before)
+        assert not json.loads(run(at_peer + [sys.executable, __file__, "--probe", "45.45.45.1", "7000", "tcp"]))
+        untouched = run("nft list ruleset")
+        started = time.monotonic()
+        letting = subprocess.Popen(at_host + [letin, "map", "7000/tcp", "--json"], stdout=subprocess.PIPE, text=True)
+        while True:
+            line = letting.stdout.readline()
+            assert line, "it ended"
+            told = json.loads(line)
+            if told["family"] == "IPv4" and told["external"]:
+                break
+        took = time.monotonic() - started
+        assert told == {"family": "IPv4", "external": "45.45.45.1:7000", "method": method, "error": 0}, told
+        assert json.loads(run(at_peer + [sys.executable, __file__, "--probe", "45.45.45.1", "7000", "tcp"]))
+        print(f"{method}: mapped {took * 1000:.0f} ms after the program was started")
+        letting.send_signal(signal.SIGTERM)
+        letting.stdout.read()
+        assert letting.wait() == 0
+        assert not json.loads(run(at_peer + [sys.executable, __file__, "--probe", "45.45.45.1", "7000", "tcp"]))
+        assert run("nft list ruleset") == untouched
+
+    mapped("PCP")
+    mapped("UPnP", "nft add rule inet miniupnpd input udp dport 5351 drop")
+    mapped("UPnP", "nft add rule inet miniupnpd input udp dport 5351 reject")
+    print("ok")
+    sys.exit(0)
 
 SERVERS = """
 import select, socket

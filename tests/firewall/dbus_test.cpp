@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-#include <rejoin/firewall/firewalld.hpp>
 #include <rejoin/firewall/journal.hpp>
+#include <rejoin/firewall/tools/firewalld.hpp>
 #include <string>
 
 #include "catch.hpp"

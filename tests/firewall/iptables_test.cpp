@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-#include <rejoin/firewall/ufw.hpp>
+#include <rejoin/firewall/tools/ufw.hpp>
 #include <string>
 
 #include "catch.hpp"

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 // The firewalls of the other systems, by what their tools print, or their interfaces say.
-#include <rejoin/firewall/application_firewall.hpp>
-#include <rejoin/firewall/pf.hpp>
+#include <rejoin/firewall/tools/application_firewall.hpp>
+#include <rejoin/firewall/tools/pf.hpp>
 #include <rejoin/firewall/windows.hpp>
 #include <string>
 

@@ -47,9 +47,10 @@ TEST_CASE("a rule says who it is for in a tag, which is read again") {
             REQUIRE(read);
             CHECK(*read == rule);
         }
-    for (const char* bad : {"", "rejoin:", "rejoin:game", "rejoin:game:tcp", "rejoin:game:tcp/", "rejoin:game:tcp/0",
-                            "rejoin:game:tcp/7000 ", "rejoin::tcp/7000", "rejoin:ga me:tcp/7000", "rejoin:game:icmp/7000",
-                            "other:game:tcp/7000", "rejoin:012345678901234567890123456789012:tcp/7000"})
+    for (const char* bad :
+         {"", "rejoin:", "rejoin:game", "rejoin:game:tcp", "rejoin:game:tcp/", "rejoin:game:tcp/0", "rejoin:game:tcp/07000",
+          "rejoin:game:tcp/7000-7000", "rejoin:game:tcp/7000 ", "rejoin::tcp/7000", "rejoin:ga me:tcp/7000", "rejoin:game:icmp/7000",
+          "other:game:tcp/7000", "rejoin:012345678901234567890123456789012:tcp/7000"})
         CHECK(rule_of(bad).error() == Errc::invalid_argument);
 }
 

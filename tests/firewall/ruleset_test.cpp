@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-#include <rejoin/firewall/nft_steps.hpp>
+#include <rejoin/firewall/nft/steps.hpp>
 #include <string>
 
 #include "catch.hpp"
@@ -156,6 +156,8 @@ TEST_CASE("answers cut short, and of too much, are refused and bound") {
     CHECK(rules.chains().size() == Ruleset::chains_max);
     const test::Buffer refused = test::from_hex("24000000 0200 0000 01000000 00000000 ffffffff 00000000 00000000 00000000 00000000");
     CHECK(rules.read(refused, 1, done) == Error::system(1));
+    const test::Buffer least = test::from_hex("24000000 0200 0000 01000000 00000000 00000080 00000000 00000000 00000000 00000000");
+    CHECK(rules.read(least, 1, done));  // no number has that one's opposite
     CHECK(done);
 }
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-#include <rejoin/firewall/application_firewall.hpp>
 #include <rejoin/firewall/journal.hpp>
-#include <rejoin/firewall/pf.hpp>
-#include <rejoin/firewall/tool.hpp>
+#include <rejoin/firewall/tools/application_firewall.hpp>
+#include <rejoin/firewall/tools/pf.hpp>
+#include <rejoin/firewall/tools/run.hpp>
 #include <rejoin/os/clock.hpp>
 
 #if defined(__APPLE__) || defined(__FreeBSD__) || defined(__NetBSD__) || defined(__OpenBSD__)

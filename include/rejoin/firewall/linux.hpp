@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-#include <rejoin/firewall/firewalld.hpp>
 #include <rejoin/firewall/journal.hpp>
-#include <rejoin/firewall/nft_kernel.hpp>
-#include <rejoin/firewall/tool.hpp>
-#include <rejoin/firewall/ufw.hpp>
+#include <rejoin/firewall/nft/kernel.hpp>
+#include <rejoin/firewall/tools/firewalld.hpp>
+#include <rejoin/firewall/tools/run.hpp>
+#include <rejoin/firewall/tools/ufw.hpp>
 
 #if defined(__linux__)
 #include <ifaddrs.h>

@@ -118,6 +118,7 @@ inline Result<Rule> Rule::parse(TextView text) {
     return rule;
 }
 inline Result<Rule> rule_of(TextView tag) {
+    const TextView whole = tag;
     if (!detail::starts(tag, "rejoin:")) return Errc::invalid_argument;
     tag = detail::behind(tag, 7);
     std::size_t n = 0;
@@ -130,7 +131,7 @@ inline Result<Rule> rule_of(TextView tag) {
     else if (!detail::starts(tag, ":tcp/"))
         return Errc::invalid_argument;
     tag = detail::behind(tag, 5);
-    if (n > 32 || !detail::take_ports(tag, rule) || tag.size() != 0 || !rule.valid()) return Errc::invalid_argument;
+    if (n > 32 || !detail::take_ports(tag, rule) || !rule.valid() || !(tag_of(rule) == whole)) return Errc::invalid_argument;
     return rule;
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-#include <rejoin/firewall/windows_policy.hpp>
+#include <rejoin/firewall/tools/windows_policy.hpp>
 
 namespace rejoin::inline v0_1::firewall {
 

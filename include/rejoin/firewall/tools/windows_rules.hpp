@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-#include <rejoin/firewall/iptables.hpp>
+#include <rejoin/firewall/tools/iptables.hpp>
 
 // Windows Firewall as INetFwPolicy2 tells of it, and what that means for a rule. Pure.
 namespace rejoin::inline v0_1::firewall::windows {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-#include <rejoin/firewall/iptables.hpp>
+#include <rejoin/firewall/tools/iptables.hpp>
 
 // The application firewall of macOS, as its tool `socketfilterfw` tells of it: it lets programs in, each by its file and who has signed
 // that, whatever the port. Pure.

@@ -4,6 +4,7 @@
 #include <bit>
 #include <rejoin/core/array.hpp>
 #include <rejoin/core/bytes.hpp>
+#include <rejoin/core/text.hpp>
 
 // nf_tables over netlink (linux/netfilter/nf_tables.h, nfnetlink.h): its numbers, named as the kernel has them but in small letters, and
 // its messages, read and written. A message's header and the headers of attributes are in the machine's order, what is in attributes
@@ -121,7 +122,7 @@ inline bool next_message(Bytes& datagram, std::endian order, Received& to) {
     to.flags = load<std::uint16_t>(one.data() + 6, order);
     to.sequence = load<std::uint32_t>(one.data() + 8, order);
     if (to.type == nlmsg_error || to.type == nlmsg_done) {
-        if (size >= 20) to.error = -static_cast<std::int32_t>(load<std::uint32_t>(one.data() + 16, order));
+        if (size >= 20) to.error = static_cast<std::int32_t>(0 - load<std::uint32_t>(one.data() + 16, order));
         return true;
     }
     if (size < header_size) return false;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-#include <rejoin/firewall/nft_match.hpp>
+#include <rejoin/firewall/nft/match.hpp>
 
 namespace rejoin::inline v0_1::firewall::nft {
 

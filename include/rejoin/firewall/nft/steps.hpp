@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include <rejoin/firewall/nft/ruleset.hpp>
 #include <rejoin/firewall/report.hpp>
-#include <rejoin/firewall/ruleset.hpp>
 
 // What is changed in nf_tables, as messages and as commands of nft(8). Pure.
 namespace rejoin::inline v0_1::firewall::nft {

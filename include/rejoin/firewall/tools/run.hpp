@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-#include <rejoin/firewall/iptables.hpp>
+#include <rejoin/firewall/tools/iptables.hpp>
 #include <rejoin/os/clock.hpp>
 #include <rejoin/os/poller.hpp>
 #include <rejoin/os/posix/program.hpp>

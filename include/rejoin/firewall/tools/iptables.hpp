@@ -157,8 +157,8 @@ public:
     static std::size_t count(TextView text, const Tag& tag) {
         std::size_t found = 0;
         for (std::size_t i = 0; i + tag.size() <= text.size(); ++i)
-            if (TextView(text.data() + i, tag.size()) == TextView(tag) &&
-                (i + tag.size() == text.size() || text[i + tag.size()] == ' ' || text[i + tag.size()] == '"'))
+            if (TextView(text.data() + i, tag.size()) == TextView(tag) && (i + tag.size() == text.size() || text[i + tag.size()] == ' ' ||
+                                                                           text[i + tag.size()] == '"' || text[i + tag.size()] == '\n'))
                 ++found;
         return found;
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-#include <rejoin/firewall/nft_steps.hpp>
+#include <rejoin/firewall/nft/steps.hpp>
 #include <rejoin/os/linux/netlink_socket.hpp>
 
 #if defined(__linux__)

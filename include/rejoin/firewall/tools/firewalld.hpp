@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-#include <rejoin/firewall/dbus.hpp>
-#include <rejoin/firewall/iptables.hpp>
+#include <rejoin/firewall/tools/dbus.hpp>
+#include <rejoin/firewall/tools/iptables.hpp>
 #include <rejoin/os/clock.hpp>
 #include <rejoin/os/local_socket.hpp>
 #include <rejoin/os/poller.hpp>

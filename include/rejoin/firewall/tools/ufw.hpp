@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-#include <rejoin/firewall/iptables.hpp>
+#include <rejoin/firewall/tools/iptables.hpp>
 
 // ufw(8): a profile of the rule's own, and what lets it in. Pure.
 namespace rejoin::inline v0_1::firewall::ufw {

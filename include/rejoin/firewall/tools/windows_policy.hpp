@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-#include <rejoin/firewall/windows_rules.hpp>
+#include <rejoin/firewall/tools/windows_rules.hpp>
 #include <rejoin/os/windows/winsock.hpp>
 
 #if defined(_WIN32)

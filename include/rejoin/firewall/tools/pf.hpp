@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-#include <rejoin/firewall/iptables.hpp>
+#include <rejoin/firewall/tools/iptables.hpp>
 
 // pf(4) of macOS, FreeBSD and OpenBSD, as `pfctl -s rules` prints it, and ipfw(8) of FreeBSD, as `ipfw list` does. Pure.
 namespace rejoin::inline v0_1::firewall {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-#include <rejoin/firewall/nft_wire.hpp>
+#include <rejoin/firewall/nft/wire.hpp>
 #include <rejoin/firewall/walk.hpp>
 
 // Whether one rule of nf_tables holds for a sample: its expressions, as far as what they look at is known. What is not known here holds
