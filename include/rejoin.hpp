@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-// All of rejoin but what many programs do without: firewalls and routers (rejoin/opening.hpp), and the adaptors to the standard types
-// (rejoin/std.hpp) and to OpenSSL (rejoin/openssl.hpp).
+// All of rejoin but what many programs do without: firewalls and routers (rejoin/opening.hpp, rejoin/reach.hpp), and the adaptors to the
+// standard types (rejoin/std.hpp) and to OpenSSL (rejoin/openssl.hpp).
 #include <rejoin/handoff/plain_end.hpp>
 #include <rejoin/handoff/push.hpp>
 #include <rejoin/listener.hpp>

@@ -2,8 +2,8 @@
 // Made by amalgamate.cmake from include/: edit there.
 #pragma once
 
-// All of rejoin but what many programs do without: firewalls and routers (rejoin/opening.hpp), and the adaptors to the standard types
-// (rejoin/std.hpp) and to OpenSSL (rejoin/openssl.hpp).
+// All of rejoin but what many programs do without: firewalls and routers (rejoin/opening.hpp, rejoin/reach.hpp), and the adaptors to the
+// standard types (rejoin/std.hpp) and to OpenSSL (rejoin/openssl.hpp).
 
 #include <cstddef>
 #include <cstdint>

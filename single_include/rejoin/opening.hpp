@@ -5484,6 +5484,8 @@ public:
     const firewall::Report& report() const { return report_; }
     /// Where others reach it by that family, as the gateway says; not `valid` where none has said.
     Endpoint external(Family family = Family::v4) const { return mappings_[family == Family::v6].external(); }
+    /// Whether a gateway is being asked, and has not answered yet.
+    bool asks(Family family = Family::v4) const { return mappings_[family == Family::v6].state() == router::Mapper::State::asking; }
     /// By what; or why not.
     router::Method method(Family family = Family::v4) const { return mappings_[family == Family::v6].method(); }
     Error error(Family family = Family::v4) const { return mappings_[family == Family::v6].error(); }
