@@ -238,8 +238,8 @@ TEST_CASE("a session goes on over one connection under TLS after another") {
     REQUIRE(pipe.connect(middle.endpoint()));
     Source source(pipe, 3'000'000);
     for (int round = 1; round <= 5; ++round) {
-        const std::uint64_t far = source.total / 6 * static_cast<unsigned>(round);
-        REQUIRE(until(loop, [&] { return sink.received >= far; }));
+        const std::uint64_t limit = source.total / 6 * static_cast<unsigned>(round);
+        REQUIRE(until(loop, [&] { return sink.received >= limit; }));
         middle.cut();
     }
     REQUIRE(until(loop, [&] { return sink.received == source.total; }));
