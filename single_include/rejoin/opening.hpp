@@ -3781,7 +3781,7 @@ public:
         auto socket = NetlinkSocket::netfilter();
         if (!socket) return socket.error();
         made.socket_ = std::move(*socket);
-        if (made.room_.extend(64 * 1024) == nullptr) return Errc::out_of_memory;
+        if (made.room_.extend(room_size) == nullptr) return Errc::out_of_memory;
         return made;
     }
 
@@ -3815,13 +3815,19 @@ public:
         if (!batch.ok()) return Errc::out_of_memory;
         if (auto sent = socket_.send(all); !sent) return sent.error();
         Error first;
-        for (;;) {
-            const auto size = socket_.receive({room_.data(), room_.size()});
-            if (!size) return first || size.error() == Errc::would_block ? first : size.error();
-            Bytes datagram(room_.data(), *size);
-            for (Received one; next_message(datagram, std::endian::native, one);)
-                if (one.type == nlmsg_error && one.error != 0 && !first) first = Error::system(one.error);
+        // Each message but the two around them is answered, in order, and all of that is there.
+        for (bool last = false; !last;) {
+            const auto read = receive([&](Bytes datagram) {
+                for (Received one; next_message(datagram, std::endian::native, one);) {
+                    if (one.type != nlmsg_error) continue;
+                    if (one.error != 0 && !first) first = Error::system(one.error);
+                    last = last || one.sequence == sequence_ - 1;
+                }
+                return Error();
+            });
+            if (read) return first || read == Errc::would_block ? first : read;
         }
+        return first;
     }
 
 private:
@@ -3833,11 +3839,19 @@ private:
         const Bytes bytes = request.end();
         if (!request.ok()) return Errc::out_of_memory;
         if (auto sent = socket_.send(bytes); !sent) return sent.error();
-        for (bool done = false; !done;) {
-            const auto size = socket_.receive({room_.data(), room_.size()});
-            if (!size) return size.error();
-            if (const Error error = to.read({room_.data(), *size}, sequence_, done)) return error;
-        }
+        for (bool done = false; !done;)
+            if (const Error error = receive([&](Bytes datagram) { return to.read(datagram, sequence_, done); })) return error;
+        return {};
+    }
+    // What is there, in one call: a dump's end comes in a datagram of its own.
+    static constexpr std::size_t datagrams_max = 4, room_size = datagrams_max * 32 * 1024;
+    template <class F>
+    Error receive(F f) {
+        std::size_t sizes[datagrams_max];
+        const auto count = socket_.receive({room_.data(), room_.size()}, sizes);
+        if (!count) return count.error();
+        for (std::size_t i = 0; i < *count; ++i)
+            if (const Error error = f(Bytes(room_.data() + i * (room_size / datagrams_max), sizes[i]))) return error;
         return {};
     }
 

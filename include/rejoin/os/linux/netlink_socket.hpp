@@ -75,6 +75,33 @@ public:
         }
     }
 
+    /// Reads the datagrams that are there, as many as `sizes` has room for, in one call: each has its share of `to`, one behind another.
+    /// How many; the rest as above.
+    template <std::size_t N>
+    Result<std::size_t> receive(MutableBytes to, std::size_t (&sizes)[N]) {
+        mmsghdr messages[N] = {};
+        iovec rooms[N];
+        sockaddr_nl from[N] = {};
+        for (std::size_t i = 0; i < N; ++i) {
+            rooms[i] = {to.data() + i * (to.size() / N), to.size() / N};
+            messages[i].msg_hdr.msg_iov = &rooms[i];
+            messages[i].msg_hdr.msg_iovlen = 1;
+            messages[i].msg_hdr.msg_name = &from[i];
+            messages[i].msg_hdr.msg_namelen = sizeof from[i];
+        }
+        int n = 0;
+        while ((n = ::recvmmsg(fd_, messages, N, MSG_DONTWAIT, nullptr)) < 0)
+            if (errno != EINTR)
+                return errno == EAGAIN || errno == EWOULDBLOCK ? Error(Errc::would_block)
+                       : errno == ENOBUFS                      ? Error(Errc::too_large)
+                                                               : Error::system(errno);
+        for (std::size_t i = 0; i < static_cast<std::size_t>(n); ++i) {
+            if ((messages[i].msg_hdr.msg_flags & MSG_TRUNC) != 0) return Errc::too_large;
+            sizes[i] = from[i].nl_pid == 0 ? messages[i].msg_len : 0;
+        }
+        return static_cast<std::size_t>(n);
+    }
+
 private:
     // Routes with a longer prefix than this lead to a part of the network. Those up to it are the default route, and the pieces that
     // virtual private networks lay over it without removing it: two of length 1, or up to the sixteen of length 4.
