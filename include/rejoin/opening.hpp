@@ -25,8 +25,7 @@ public:
         firewall::Protocol protocol = firewall::Protocol::tcp;
         bool host = false;    ///< changes this host's firewall, where it blocks; else it is only looked at
         bool gateway = true;  ///< asks the gateways: for IPv4 a mapping, for IPv6 a pinhole
-        /// A rule that does not expire by itself is taken back when this closes; what a crash leaves, the next start of that app takes
-        /// back.
+        /// For so long a rule without an expiry of its own, and a mapping, outlive a crash; both are renewed at half of it.
         Duration lease = Duration::seconds(1200);
         firewall::Firewall::Options firewall;
     };
@@ -36,7 +35,8 @@ public:
           options_(options),
           firewall_(options.firewall),
           mappings_{router::Mapping(loop), router::Mapping(loop)},
-          observer_(Delegate<void(const NetworkChange&)>::template to<&Opening::network_changed>(this)) {
+          observer_(Delegate<void(const NetworkChange&)>::template to<&Opening::network_changed>(this)),
+          renewal_(loop, Delegate<void()>::template to<&Opening::renew>(this)) {
         for (router::Mapping& mapping : mappings_) mapping.on_change([this] { tell(); });
     }
     Opening(const Opening&) = delete;
@@ -69,8 +69,13 @@ public:
         rule_.protocol = options_.protocol;
         rule_.port = local.port();
         rule_.last_port = 0;
-        static_cast<void>(firewall_.clear(rule_.app));
-        report_ = options_.host ? firewall_.apply(rule_) : firewall_.explain(rule_);
+        if (options_.host) {
+            if (rule_.expiry == Duration()) rule_.expiry = options_.lease;
+            static_cast<void>(firewall_.clear(rule_.app));
+            renew();
+        } else {
+            report_ = firewall_.explain(rule_);
+        }
         if (options_.gateway) {
             E& events = E::of(loop_);
             events.observe(observer_);
@@ -82,6 +87,7 @@ public:
     void closed() override {
         if (!std::exchange(open_, false)) return;
         observer_.unlink();
+        renewal_.cancel();
         if (options_.host) report_ = firewall_.revert(rule_);
         for (router::Mapping& mapping : mappings_) mapping.close();
     }
@@ -108,6 +114,10 @@ private:
             static_cast<void>(mapping.start(want, route.gateway, own, v4.gateway));
         }
     }
+    void renew() {
+        report_ = firewall_.apply(rule_);
+        if (options_.rule.expiry == Duration()) renewal_.after(Duration::milliseconds(options_.lease.milliseconds() / 2 + 1));
+    }
     void network_changed(const NetworkChange& change) {
         map(E::of(loop_).state());
         if (!change.settled) return;
@@ -127,6 +137,7 @@ private:
     firewall::Report report_;
     router::Mapping mappings_[2];
     NetworkObserver observer_;
+    Loop::Timer renewal_;
     Function<void()> on_change_;
     Endpoint local_;
     bool open_ = false;

@@ -107,7 +107,9 @@ private:
     static TextView view(const Array<char>& text) { return {text.data(), text.size()}; }
     static Error print(const iptables::Words& words, Array<char>& to) {
         const auto status = run_tool(words, to);
-        return !status ? status.error() : *status == 0 ? Error() : Error::system(EPERM);
+        // Where a device is managed its tool says so, and yet that all went well.
+        const bool refused = status && (*status != 0 || application_firewall::managed(view(to)));
+        return !status ? status.error() : refused ? Error::system(EPERM) : Error();
     }
     static Error run(const iptables::Words& words) {
         Array<char> output;
