@@ -98,7 +98,7 @@ while os.readlink(f"/proc/{peer.pid}/ns/net") == os.readlink("/proc/self/ns/net"
 at_peer = ["nsenter", "-t", str(peer.pid), "-n"]
 run(f"""ip link set lo up; ip link add inside type veth peer name outside
 ip link set outside netns {peer.pid}; ip link set inside up; ip addr add {HOST}/24 dev inside; ip -6 addr add {HOST6}/64 dev inside nodad
-sysctl -qw net.ipv4.icmp_ratelimit=0""")
+echo 0 >/proc/sys/net/ipv4/icmp_ratelimit""")
 run(at_peer + ["sh", "-c", f"ip link set lo up; ip link set outside up; ip addr add {PEER}/24 dev outside; ip -6 addr add fd77::2/64 dev outside nodad"])
 
 if way == "router":
@@ -108,7 +108,7 @@ if way == "router":
     while os.readlink(f"/proc/{host.pid}/ns/net") == os.readlink("/proc/self/ns/net"):
         time.sleep(0.01)
     at_host = ["nsenter", "-t", str(host.pid), "-n"]
-    run(f"""ip addr flush dev inside; ip addr add 45.45.45.1/24 dev inside; sysctl -qw net.ipv4.ip_forward=1
+    run(f"""ip addr flush dev inside; ip addr add 45.45.45.1/24 dev inside; echo 1 >/proc/sys/net/ipv4/ip_forward
 ip link add lan type veth peer name eth0; ip link set eth0 netns {host.pid}; ip addr add 192.168.7.1/24 dev lan; ip link set lan up""")
     run(at_peer + ["sh", "-c", "ip addr flush dev outside; ip addr add 45.45.45.9/24 dev outside"])
     run(at_host + ["sh", "-c", "ip link set lo up; ip addr add 192.168.7.2/24 dev eth0; ip link set eth0 up; ip route add default via 192.168.7.1"])
@@ -154,7 +154,9 @@ while True:
                 break
         took = time.monotonic() - started
         assert told == {"family": "IPv4", "external": "45.45.45.1:7000", "method": method, "error": 0}, told
-        assert json.loads(run(at_peer + [sys.executable, __file__, "--probe", "45.45.45.1", "7000", "tcp"]))
+        until = time.monotonic() + 30
+        while not json.loads(run(at_peer + [sys.executable, __file__, "--probe", "45.45.45.1", "7000", "tcp"])):
+            assert time.monotonic() < until
         print(f"{method}: mapped {took * 1000:.0f} ms after the program was started")
         letting.send_signal(signal.SIGTERM)
         letting.stdout.read()
@@ -196,8 +198,17 @@ def probe(*what):
     return json.loads(run(at_peer + [sys.executable, __file__, "--probe", *map(str, what)]))
 
 
-def reached(port, protocol="tcp", host=HOST):
+def once(port, protocol="tcp", host=HOST):
     return probe(host, port, protocol)
+
+
+def reached(port, protocol="tcp", host=HOST):
+    """What is expected to be reached may take its time on a busy machine; what is not is tried once."""
+    until = time.monotonic() + 30
+    while not once(port, protocol, host):
+        if time.monotonic() > until:
+            return False
+    return True
 
 
 def tool(*words, check=True):
@@ -275,7 +286,7 @@ def without_ours(text):
 
 untouched = snapshot()
 closed = probe("scan")
-assert 22 in closed and 7000 not in closed and not reached(7000) and reached(22), closed
+assert 22 in closed and 7000 not in closed and not once(7000) and reached(22), closed
 
 # Looking changes nothing, and says what is in the way.
 status, _ = tool("status")
@@ -311,7 +322,7 @@ assert snapshot() == opened
 status, _ = tool("status")
 assert [o["tag"] for o in status["opened"]] == ["rejoin:letin:tcp/7000"], status
 tool("close", "7000/tcp")
-assert snapshot() == untouched and not reached(7000)
+assert snapshot() == untouched and not once(7000)
 
 # What is denied in so many words, and what comes over UDP.
 for what in ("7005/tcp", "7000-7002/udp"):
@@ -344,21 +355,21 @@ assert code == 0 and reached(7001)
 tool("open", "7001/tcp", "--for", "2s")  # and again for as long
 until = time.monotonic() + 60
 if way in ("nft", "firewalld"):
-    while reached(7001):
+    while once(7001):
         assert time.monotonic() < until
 else:
     while time.time() < tool("status")[0]["opened"][0]["until"]:
         assert time.monotonic() < until
 tool_clear = subprocess.run([letin, "clear"], capture_output=True, text=True)
 assert tool_clear.returncode == 0, tool_clear.stderr
-assert snapshot() == untouched and not reached(7001)
+assert snapshot() == untouched and not once(7001)
 
 # Nobody noted it: the next start finds it by its tag. That of another program stays.
 tool("open", "7000/tcp")
 tool("open", "7001/tcp", "--app", "other")
 os.unlink("/var/lib/rejoin/openings")
 assert subprocess.run([letin, "clear"], capture_output=True).returncode == 0
-assert not reached(7000) and reached(7001)
+assert not once(7000) and reached(7001)
 tool("close", "7001/tcp", "--app", "other")
 assert snapshot() == untouched
 
