@@ -350,9 +350,9 @@ for how in ([], ["--for", "1h"], ["--interface", "inside"]):
     assert snapshot() == untouched, report
 
 # For a time: the firewall closes it itself where it can, else the next start does.
-report, code = tool("open", "7001/tcp", "--for", "2s")
+report, code = tool("open", "7001/tcp", "--for", "5s")
 assert code == 0 and reached(7001)
-tool("open", "7001/tcp", "--for", "2s")  # and again for as long
+tool("open", "7001/tcp", "--for", "5s")  # and again for as long
 until = time.monotonic() + 60
 if way in ("nft", "firewalld"):
     while once(7001):
