@@ -62,6 +62,7 @@ write(rejoin.hpp "${head}${made}")
 # On top of the single header, apart: firewalls and routers, and the adaptors to the standard types and to OpenSSL.
 set(made "#include <rejoin.hpp>\n")
 append(rejoin/opening.hpp)
+list(APPEND known rejoin/opening.hpp)
 write(rejoin/opening.hpp "${head}${made}")
 set(made "#include <rejoin/opening.hpp>\n")
 append(rejoin/reach.hpp)
