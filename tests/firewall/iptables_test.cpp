@@ -39,13 +39,13 @@ COMMIT
 COMMIT
 )";
 
-std::string fate(const char* what, const char* interface = "eth0", const char* from = saved) {
+std::string fate(const char* what, const char* by = "eth0", const char* from = saved) {
     const Rule rule = *Rule::parse(what);
     Sample sample;
     sample.protocol = rule.protocol;
     sample.first_port = rule.port;
     sample.last_port = rule.last();
-    sample.interface_name = TextView(interface);
+    sample.interface_name = TextView(by);
     iptables::Saved all;
     REQUIRE_FALSE(all.read(from, sample));
     const Walk walked = all.input();

@@ -28,15 +28,15 @@ Ruleset read() {
 }
 // What becomes of it in one chain of the ruleset: `accept`, `drop`, by which rule of the chain, counted from 1; `policy`; `?` where some
 // are dropped.
-std::string fate(const Ruleset& rules, const char* what, const char* interface = "eth0", bool v6 = false, const char* table = "filter",
+std::string fate(const Ruleset& rules, const char* what, const char* by = "eth0", bool v6 = false, const char* table = "filter",
                  const char* chain = "input") {
     const Rule rule = *Rule::parse(what);
     Sample sample;
     sample.protocol = rule.protocol;
     sample.first_port = rule.port;
     sample.last_port = rule.last();
-    sample.interface_name = TextView(interface);
-    sample.interface_index = *interface == 0 ? 0 : 2;
+    sample.interface_name = TextView(by);
+    sample.interface_index = *by == 0 ? 0 : 2;
     sample.v6 = v6;
     std::string said;
     REQUIRE(rules.decide(sample, [&](std::size_t which, const Ruleset::Decision& decision) {
