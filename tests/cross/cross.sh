@@ -104,7 +104,7 @@ link() {
     done
 }
 
-all_rooms="sim pipe network session transport os core recovery stun handoff mqtt signalling"  # the longest first
+all_rooms="sim pipe network session transport os core recovery stun handoff mqtt signalling firewall"  # the longest first
 # One room's program; an eighth of the simulation's usual runs.
 run_one() {
     # shellcheck disable=SC2086
