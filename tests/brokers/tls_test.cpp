@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "skip.hpp"
 #include "transport/certificates.hpp"
-#if __has_include(<openssl/ssl.h>) && !defined(_WIN32)
+#if defined(REJOIN_TEST_OPENSSL) && !defined(_WIN32)
 #include <rejoin/openssl.hpp>
 
 #include "brokers/brokers.hpp"

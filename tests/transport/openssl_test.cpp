@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "skip.hpp"
 #include "transport/certificates.hpp"
-#if __has_include(<openssl/ssl.h>)
+#if defined(REJOIN_TEST_OPENSSL)
 #include <rejoin/openssl.hpp>
 
 #include "pipe/support.hpp"
