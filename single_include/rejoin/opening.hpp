@@ -4538,8 +4538,9 @@ private:
     System owner_of(const nft::Ruleset::Chain& chain) const {
         if (chain.table == TextView("firewalld") || has_chain(chain, "INPUT_ZONES")) return System::firewalld;
         if (has_chain(chain, "ufw-before-input") || has_chain(chain, "ufw6-before-input")) return System::ufw;
-        const bool kernels_names = chain.name == TextView("INPUT") || chain.name == TextView("PREROUTING");
-        if (chain.family != nft::nfproto_inet && kernels_names && !find_tool(tool_of(chain)).empty()) return System::iptables;
+        // Its commands here are those of this table and chain; what its other tables drop is opened where it is dropped.
+        const bool filter_input = chain.table == TextView("filter") && chain.name == TextView("INPUT");
+        if (chain.family != nft::nfproto_inet && filter_input && !find_tool(tool_of(chain)).empty()) return System::iptables;
         return System::nftables;
     }
     static const char* tool_of(const nft::Ruleset::Chain& chain) { return chain.family == nft::nfproto_ipv6 ? "ip6tables" : "iptables"; }
@@ -4607,7 +4608,9 @@ private:
                 kept = kept && add_ufw(rule, report);
                 continue;
             }
-            if (!seen.dropped && !seen.some && (chain.hook != nft::hook_input || (!chain.drops && !has_rules(seen.chain)))) continue;
+            if (!seen.dropped && !seen.some && seen.opened == 0 &&
+                (chain.hook != nft::hook_input || (!chain.drops && !has_rules(seen.chain))))
+                continue;
             Gate gate;
             gate.system = seen.owner;
             gate.some_dropped = seen.some;

@@ -399,4 +399,14 @@ if way == "firewalld":
     tool("close", "7002/tcp")
 assert way == "ufw" or snapshot() == untouched
 assert probe("scan") == closed
+if way == "iptables":  # what another of its tables drops is opened there
+    for program in ("iptables", "ip6tables"):
+        run(f"{program} -t mangle -A PREROUTING -p tcp -m tcp --dport 7000 -j DROP")
+    untouched = snapshot()
+    report, code = tool("open", "7000/tcp")
+    assert code == 0 and {g["where"] for g in report["gates"] if g["changed"]} == {
+        "ip filter INPUT", "ip6 filter INPUT", "ip mangle PREROUTING", "ip6 mangle PREROUTING"}, report
+    assert reached(7000) and reached(7000, host=HOST6)
+    tool("close", "7000/tcp")
+    assert snapshot() == untouched and not once(7000)
 print("ok")
