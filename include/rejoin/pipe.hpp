@@ -569,6 +569,22 @@ private:
         *at = attempt.next;
         delete &attempt;
     }
+    // Those by the system's choice that go by what was before the change. Whether there were any.
+    [[gnu::cold]] bool drop_attempts_hit(const NetworkChange& change) {
+        bool any = false;
+        for (Attempt** at = &attempts_; *at != nullptr;) {
+            Attempt* const one = *at;
+            const bool hit = one->interface_index == 0 && change.affects(one->connection->local_endpoint().ip(), one->to);
+            if (hit) {
+                *at = one->next;
+                delete one;
+            } else {
+                at = &one->next;
+            }
+            any = any || hit;
+        }
+        return any;
+    }
     void drop_retired() { delete std::exchange(retired_, nullptr); }
     [[gnu::cold]] void drop_connection() {
         drop_retired();
@@ -1164,8 +1180,10 @@ private:
         }
         if constexpr (survives || !Session::has_end) {
             // A new connection at once, without waiting for the transport to notice; the old one stays until the new one has resumed. One
-            // happening makes several changes: when all of them are known, one attempt takes the way that is left.
-            if (hit) {
+            // happening makes several changes: when all of them are known, one attempt takes the way that is left. One that was begun
+            // between two of them would win, and stay on the worse way.
+            const bool late = change.major && owner_ == nullptr && drop_attempts_hit(change);
+            if (hit || (late && connection_ != nullptr)) {
                 moving_ = true;
                 kick_.schedule();
                 return;

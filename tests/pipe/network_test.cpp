@@ -56,6 +56,19 @@ struct Routed {
     using Options = Session::Options;
 };
 
+// TCP that remembers from which ports it went.
+std::vector<std::uint16_t> ports;
+struct Noted : Tcp {
+    struct Connection : TcpConnection {
+        using TcpConnection::TcpConnection;
+        Result<void> open(const Endpoint& to, const Way& way) {
+            auto opened = TcpConnection::open(to, way);
+            ports.push_back(local_endpoint().port());
+            return opened;
+        }
+    };
+};
+
 }  // namespace
 
 TEST_CASE("When the connection's own address goes, another is opened at once, and nobody hears of a break") {
@@ -109,6 +122,22 @@ TEST_CASE("One happening that makes many changes makes one attempt") {
     REQUIRE(until(c.loop, [&] { return c.pipe.statistics().resumes == 1; }));
     settle(c.loop);
     CHECK(c.middle->connections == 2);
+}
+
+TEST_CASE("An attempt that a change has hit does not win over the one that takes the way that is left") {
+    ports.clear();
+    Connected<Pipe<Scripted, Resumable<Noted>, Persistent>> c;
+    c.middle->hold(true);
+    c.script.set(network(true, {"192.0.2.1"}));
+    REQUIRE(until(c.loop, [&] { return c.middle->connections == 2; }));
+    c.script.set(network(true, {"127.0.0.1"}));
+    c.script.set(network(true, {"192.0.2.1"}));
+    REQUIRE(until(c.loop, [&] { return c.middle->connections == 3; }));
+    c.middle->hold(false);
+    REQUIRE(until(c.loop, [&] { return c.pipe.statistics().resumes == 1; }));
+    REQUIRE(ports.size() == 3);
+    CHECK(c.pipe.local_endpoint().port() == ports.back());
+    CHECK(c.echoes("over the last one"));
 }
 
 TEST_CASE("A change that does not concern the connection costs nothing") {
