@@ -130,7 +130,6 @@ int map(const Rule& rule, bool host, bool json) {
     for (int number : {SIGINT, SIGTERM}) std::signal(number, [](int) { ended = 1; });
     Opening<>::Options options;
     options.rule = rule;
-    options.protocol = rule.protocol;
     options.host = host;
     Opening<> opening(loop, options);
     const auto tell = [&] {

@@ -983,6 +983,27 @@ public:
         listening_reuse_ = true;
         set(SOL_SOCKET, SO_REUSEADDR, 1);
     }
+    /// Hears what is sent to a multicast group, by the interface that has the address `by`, or for IPv6 by that of the group's scope;
+    /// beside other programs that do (ip(7), ipv6(7)). In place of `bind`.
+    Result<void> join(const IpAddress& group, std::uint16_t port, const IpAddress& by) {
+        set(SOL_SOCKET, SO_REUSEADDR, 1);
+#if !defined(__linux__)
+        set(SOL_SOCKET, SO_REUSEPORT, 1);  // which alone lets several bind there
+#endif
+        IpAddress any;
+        any.family = group.family;
+        if (auto bound = bind(any, port); !bound) return bound;
+        if (group.family == Family::v4) {
+            ip_mreq request{};
+            std::memcpy(&request.imr_multiaddr, group.bytes, 4);
+            std::memcpy(&request.imr_interface, by.bytes, 4);
+            return result(::setsockopt(fd_, IPPROTO_IP, IP_ADD_MEMBERSHIP, &request, sizeof request));
+        }
+        ipv6_mreq request{};
+        std::memcpy(&request.ipv6mr_multiaddr, group.bytes, 16);
+        request.ipv6mr_interface = group.scope;
+        return result(::setsockopt(fd_, IPPROTO_IPV6, IPV6_JOIN_GROUP, &request, sizeof request));
+    }
     Result<void> listen(int backlog) { return result(::listen(fd_, backlog)); }
     /// Starts to connect. `would_block`: under way; when it is writable, `take_error` has the outcome.
     Result<void> connect(const IpAddress& ip, std::uint16_t port) {
@@ -1273,6 +1294,26 @@ public:
     /// For a server: nobody else may bind to its port (SO_EXCLUSIVEADDRUSE); before `bind`. Connections that linger do not keep a port from
     /// being bound here; what SO_REUSEADDR does here is to let any program take it away.
     void reuse_address() { set(SOL_SOCKET, SO_EXCLUSIVEADDRUSE, BOOL{TRUE}); }
+    /// Hears what is sent to a multicast group, by the interface that has the address `by`, or for IPv6 by that of the group's scope;
+    /// beside other programs that do (here SO_REUSEADDR is what lets several bind). In place of `bind`.
+    Result<void> join(const IpAddress& group, std::uint16_t port, const IpAddress& by) {
+        set(SOL_SOCKET, SO_REUSEADDR, BOOL{TRUE});
+        IpAddress any;
+        any.family = group.family;
+        if (auto bound = bind(any, port); !bound) return bound;
+        if (group.family == Family::v4) {
+            ip_mreq request{};
+            std::memcpy(&request.imr_multiaddr, group.bytes, 4);
+            std::memcpy(&request.imr_interface, by.bytes, 4);
+            return result(::setsockopt(fd_, IPPROTO_IP, IP_ADD_MEMBERSHIP, reinterpret_cast<const char*>(&request),
+                                       static_cast<int>(sizeof request)));
+        }
+        ipv6_mreq request{};
+        std::memcpy(&request.ipv6mr_multiaddr, group.bytes, 16);
+        request.ipv6mr_interface = group.scope;
+        return result(::setsockopt(fd_, IPPROTO_IPV6, IPV6_ADD_MEMBERSHIP, reinterpret_cast<const char*>(&request),
+                                   static_cast<int>(sizeof request)));
+    }
     /// A backlog of more than 200 has to be asked for as a hint, the number negated, or counts as 200.
     Result<void> listen(int backlog) { return result(::listen(fd_, backlog > 200 ? -backlog : backlog)); }
     /// Starts to connect. `would_block`: under way; when it is writable, `take_error` has the outcome.
@@ -12557,6 +12598,22 @@ private:
         *at = attempt.next;
         delete &attempt;
     }
+    // Those by the system's choice that go by what was before the change. Whether there were any.
+    [[gnu::cold]] bool drop_attempts_hit(const NetworkChange& change) {
+        bool any = false;
+        for (Attempt** at = &attempts_; *at != nullptr;) {
+            Attempt* const one = *at;
+            const bool hit = one->interface_index == 0 && change.affects(one->connection->local_endpoint().ip(), one->to);
+            if (hit) {
+                *at = one->next;
+                delete one;
+            } else {
+                at = &one->next;
+            }
+            any = any || hit;
+        }
+        return any;
+    }
     void drop_retired() { delete std::exchange(retired_, nullptr); }
     [[gnu::cold]] void drop_connection() {
         drop_retired();
@@ -13152,8 +13209,10 @@ private:
         }
         if constexpr (survives || !Session::has_end) {
             // A new connection at once, without waiting for the transport to notice; the old one stays until the new one has resumed. One
-            // happening makes several changes: when all of them are known, one attempt takes the way that is left.
-            if (hit) {
+            // happening makes several changes: when all of them are known, one attempt takes the way that is left. One that was begun
+            // between two of them would win, and stay on the worse way.
+            const bool late = change.major && owner_ == nullptr && drop_attempts_hit(change);
+            if (hit || (late && connection_ != nullptr)) {
                 moving_ = true;
                 kick_.schedule();
                 return;

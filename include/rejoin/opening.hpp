@@ -20,9 +20,8 @@ template <EventSource E = SystemEvents>
 class Opening final : public Opener {
 public:
     struct Options {
-        /// Who opens, and for how long: `app` has to be there. The protocol and the port are said by what it is given to.
+        /// Who opens, for which protocol, and for how long: `app` has to be there. The port is said by what it is given to.
         firewall::Rule rule;
-        firewall::Protocol protocol = firewall::Protocol::tcp;
         bool host = false;    ///< changes this host's firewall, where it blocks; else it is only looked at
         bool gateway = true;  ///< asks the gateways: for IPv4 a mapping, for IPv6 a pinhole
         /// For so long a rule without an expiry of its own, and a mapping, outlive a crash; both are renewed at half of it.
@@ -66,7 +65,6 @@ public:
         open_ = true;
         local_ = local;
         rule_ = options_.rule;
-        rule_.protocol = options_.protocol;
         rule_.port = local.port();
         rule_.last_port = 0;
         if (options_.host) {
@@ -107,7 +105,7 @@ private:
                 continue;
             }
             router::Want want;
-            want.protocol = options_.protocol;
+            want.protocol = rule_.protocol;
             want.port = local_.port();
             want.lifetime = options_.lease;
             want.name = TextView(tag_of(rule_));

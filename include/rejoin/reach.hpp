@@ -4,29 +4,33 @@
 #include <rejoin/opening.hpp>
 #include <rejoin/os/source_address.hpp>
 
-// How one host comes to be reached by another over TCP, with as little opened as possible: the one that wants to be reached has a `Reach`,
-// the other a `Prober`, and what they say to each other goes by whatever they have already, such as `Signal`.
+// How one host comes to be reached by another over TCP or UDP, with as little opened as possible: the one that wants to be reached has a
+// `Reach`, the other a `Prober`, and what they say to each other goes by whatever they have already, such as `Signal`.
 namespace rejoin::inline v0_1 {
 
 /// In the order in which they are tried: the smallest opening is none.
 enum class ReachStep : std::uint8_t {
     as_it_is,           ///< nothing was needed
-    simultaneous_open,  ///< both connect at the same moment (RFC 9293, 3.5): nothing was opened, and it holds for this connection alone
+    simultaneous_open,  ///< both begin at the same moment (RFC 9293, 3.5; UDP: RFC 5128, 3.3): nothing was opened, and it holds for this
+                        ///< conversation alone
     mapping,            ///< the gateway was asked
     rule,               ///< this host's firewall was opened, with privilege
     failed,             ///< nothing helped
 };
 
-/// What both say to each other: 28 bytes. Pure.
+/// What both say to each other, and over UDP what is tried with: 28 bytes. Pure.
 struct ReachMessage {
     enum class Kind : std::uint8_t {
         ask = 1,  ///< try to reach me there
         ready,    ///< of `simultaneous_open`: I connect from there, from now on
         told,     ///< I have tried
+        probe,    ///< UDP: does this arrive?
+        answer,   ///< UDP: it does
     };
     static constexpr std::size_t size = 28;
     Kind kind = Kind::ask;
     ReachStep step = ReachStep::as_it_is;
+    firewall::Protocol protocol = firewall::Protocol::tcp;
     bool reached = false;
     std::uint32_t attempt = 0;  ///< whose answers are meant
     IpAddress ip;
@@ -40,17 +44,19 @@ struct ReachMessage {
         to[3] = static_cast<std::byte>(reached ? 1 : 0);
         store_big(to + 4, attempt);
         store_big(to + 8, port);
+        to[10] = static_cast<std::byte>(protocol);
         std::memcpy(to + 12, mapped(ip).bytes, 16);
     }
     /// `malformed` for what is none.
     static Result<ReachMessage> decode(Bytes bytes) {
-        if (bytes.size() != size || bytes[0] != std::byte{'R'} || std::to_integer<unsigned>(bytes[3]) > 1 || bytes[10] != std::byte{0} ||
-            bytes[11] != std::byte{0})
+        if (bytes.size() != size || bytes[0] != std::byte{'R'} || std::to_integer<unsigned>(bytes[3]) > 1 || bytes[11] != std::byte{0})
             return Errc::malformed;
         ReachMessage message;
         const auto kind = std::to_integer<std::uint8_t>(bytes[1]), step = std::to_integer<std::uint8_t>(bytes[2]);
-        if (kind < 1 || kind > 3 || step >= static_cast<std::uint8_t>(ReachStep::failed)) return Errc::malformed;
+        if (kind < 1 || kind > 5 || step >= static_cast<std::uint8_t>(ReachStep::failed)) return Errc::malformed;
         message.kind = static_cast<Kind>(kind);
+        message.protocol = static_cast<firewall::Protocol>(bytes[10]);
+        if (message.protocol != firewall::Protocol::tcp && message.protocol != firewall::Protocol::udp) return Errc::malformed;
         message.step = static_cast<ReachStep>(step);
         message.reached = bytes[3] == std::byte{1};
         message.attempt = load_big<std::uint32_t>(bytes.data() + 4);
@@ -59,12 +65,16 @@ struct ReachMessage {
         ip.family = Family::v6;
         std::memcpy(ip.bytes, bytes.data() + 12, 16);
         message.ip = unmapped(ip);
-        if (message.kind != Kind::told && (message.port == 0 || message.ip.is_unspecified())) return Errc::malformed;
+        const bool says_where = message.kind == Kind::ask || message.kind == Kind::ready;
+        if (says_where && (message.port == 0 || message.ip.is_unspecified())) return Errc::malformed;
         return message;
     }
 };
 
 namespace detail {
+
+// So long one try takes: a packet there and back, and one that was lost.
+inline constexpr Duration probe_max = Duration::seconds(2), meeting_max = Duration::seconds(4), meeting_pause = Duration::milliseconds(50);
 
 // Connects to one place from one port, again and again until that succeeds or it is enough.
 class Connector {
@@ -87,10 +97,11 @@ public:
         from_ = socket_.local_endpoint();
         return from_.port();
     }
-    void start(const Endpoint& to, TimePoint until, Duration pause) {
+    // `meeting`: whoever is there may not be ready yet.
+    void start(const Endpoint& to, TimePoint until, bool meeting) {
         to_ = to;
         until_ = until;
-        pause_ = pause;
+        meeting_ = meeting;
         attempt();
     }
     void stop() {
@@ -125,8 +136,8 @@ private:
     void refused(Error error) {
         watch_.stop();
         socket_.close();
-        if (loop_.now() + pause_ >= until_ || pause_ == Duration()) return end(error);
-        again_.after(pause_);
+        if (!meeting_ || loop_.now() + meeting_pause >= until_) return end(error);
+        again_.after(meeting_pause);
     }
     void due() {
         if (loop_.now() >= until_) return end(Errc::timed_out);
@@ -146,82 +157,168 @@ private:
     Socket socket_;
     Endpoint from_, to_;
     TimePoint until_;
-    Duration pause_;
+    bool meeting_ = false;
 };
 
-// So long one try takes: a packet there and back, and one that was lost.
-inline constexpr Duration probe_max = Duration::seconds(2), meeting_max = Duration::seconds(4), meeting_pause = Duration::milliseconds(50);
+// Sends a datagram to one place from one port, again and again, until it is answered or it is enough.
+class DatagramProbe {
+public:
+    DatagramProbe(Loop& loop, Delegate<void(Result<Socket>&&)> done)
+        : loop_(loop),
+          done_(done),
+          watch_(loop, Delegate<void(Ready)>::to<&DatagramProbe::ready>(this)),
+          again_(loop, Delegate<void()>::to<&DatagramProbe::due>(this)) {}
+    ~DatagramProbe() { watch_.stop(); }
+
+    // Takes a port, of that address.
+    Result<std::uint16_t> bind(const IpAddress& ip) {
+        stop();
+        auto made = Socket::udp(ip.family);
+        if (!made) return made.error();
+        made->reuse_address();  // a port now, and not when it sends
+        if (auto bound = made->bind(ip, 0); !bound) return bound.error();
+        socket_ = std::move(*made);
+        return socket_.local_endpoint().port();
+    }
+    // `meeting`: whoever is there may not listen yet, and may be seen elsewhere than where it says.
+    void start(const ReachMessage& probe, const Endpoint& to, TimePoint until, bool meeting) {
+        probe_ = probe;
+        probe_.kind = ReachMessage::Kind::probe;
+        to_ = to;
+        until_ = until;
+        if (!meeting)  // then a closed port is told
+            if (auto connected = socket_.connect(to.ip(), to.port()); !connected) return end(connected.error());
+        meeting_ = meeting;
+        if (auto watched = watch_.start(socket_.fd(), Ready::readable); !watched) return end(watched.error());
+        due();
+    }
+    void stop() {
+        watch_.stop();
+        again_.cancel();
+        socket_.close();
+    }
+
+private:
+    void due() {
+        if (loop_.now() >= until_) return end(Errc::timed_out);
+        std::byte bytes[ReachMessage::size];
+        probe_.encode(bytes);
+        // What the system refuses now it may take next time.
+        static_cast<void>(meeting_ ? socket_.send_to(bytes, to_.ip(), to_.port()).error() : socket_.send(Bytes(bytes)).error());
+        again_.after(meeting_pause);
+    }
+    void ready(Ready) {
+        for (int i = 0; i < 16; ++i) {
+            std::byte room[ReachMessage::size + 1];
+            Endpoint from;
+            const auto size = socket_.receive_from(room, from);
+            if (!size && size.error() == Errc::would_block) return;
+            if (!size && size.error() != Errc::too_large && !meeting_) return end(size.error());
+            if (!size) continue;
+            const auto message = ReachMessage::decode(Bytes(room, *size));
+            if (!message || message->attempt != probe_.attempt || message->step != probe_.step) continue;
+            if (message->kind == ReachMessage::Kind::probe) to_ = from;
+            if (message->kind != ReachMessage::Kind::answer) continue;
+            watch_.stop();
+            again_.cancel();
+            if (auto connected = socket_.connect(from.ip(), from.port()); !connected) return end(connected.error());
+            return done_(std::move(socket_));
+        }
+    }
+    void end(Error error) {
+        stop();
+        done_(error);
+    }
+
+    Loop& loop_;
+    Delegate<void(Result<Socket>&&)> done_;
+    Loop::Watch watch_;
+    Loop::Timer again_;
+    Socket socket_;
+    ReachMessage probe_;
+    Endpoint to_;
+    TimePoint until_;
+    bool meeting_ = false;
+};
 
 }  // namespace detail
 
-/// The other side: tries what it is asked to, and says how it went. Belongs to its loop's thread. A handler may destroy it.
+/// The other side: tries what it is asked to, and says how it went. Belongs to its loop's thread. `on_connected` may destroy it.
 class Prober {
 public:
-    explicit Prober(Loop& loop) : loop_(loop), connector_(loop, Delegate<void(Result<Socket>&&)>::to<&Prober::connected>(this)) {}
+    explicit Prober(Loop& loop)
+        : loop_(loop),
+          connector_(loop, Delegate<void(Result<Socket>&&)>::to<&Prober::connected>(this)),
+          datagrams_(loop, Delegate<void(Result<Socket>&&)>::to<&Prober::connected>(this)) {}
     Prober(const Prober&) = delete;
 
     /// What is to be said to the other side; holds until it returns.
     void on_send(Function<void(Bytes)> handler) { on_send_ = std::move(handler); }
-    /// Both have met: the connection, to be adopted by a pipe. (Connections that only try are closed at once.)
+    /// Both have met: the connection, or the connected UDP socket, to be adopted by a pipe. (Those that only try are closed at once.) Over
+    /// UDP a `ReachMessage` or two may still come by it. Called once: to be set anew where they are to meet again.
     void on_connected(Function<void(Socket&&)> handler) { on_connected_ = std::move(handler); }
     /// This host's address, as the other side sees it; else that from which it goes there.
     void set_address(const IpAddress& own) { own_ = own; }
 
-    /// What the other side has said. `malformed` for what is no message of this, which changes nothing.
+    /// What the other side has said: it is believed where to try, so it is to be somebody whom this program talks to anyway. `malformed`
+    /// for what is no message of this, which changes nothing.
     Result<void> hear(Bytes bytes) {
         const auto message = ReachMessage::decode(bytes);
         if (!message) return message.error();
         if (message->kind != ReachMessage::Kind::ask) return {};
         asked_ = *message;
         connector_.stop();
+        datagrams_.stop();
         const Endpoint to(asked_.ip, asked_.port);
-        if (asked_.step != ReachStep::simultaneous_open) {
-            connector_.start(to, loop_.now() + detail::probe_max, {});
-            return {};
-        }
         const IpAddress from = source_address(asked_.ip);
-        const auto port = connector_.bind(from);
-        if (!port) return say(ReachMessage::Kind::told, false), Result<void>();
-        asked_.ip = own_.family != Family::none ? own_ : from;
-        asked_.port = *port;
-        connector_.start(to, loop_.now() + detail::meeting_max, detail::meeting_pause);
-        say(ReachMessage::Kind::ready, false);
+        const bool udp = asked_.protocol == firewall::Protocol::udp, meeting = asked_.step == ReachStep::simultaneous_open;
+        const auto port = udp ? datagrams_.bind(from) : connector_.bind(from);
+        if (!port) return say(asked_, ReachMessage::Kind::told, false), Result<void>();
+        const TimePoint until = loop_.now() + (meeting ? detail::meeting_max : detail::probe_max);
+        if (meeting) {
+            asked_.ip = own_.family != Family::none ? own_ : from;
+            asked_.port = *port;
+        }
+        const ReachMessage ready = asked_;  // what is started may fail at once, and the next be asked for
+        udp ? datagrams_.start(ready, to, until, meeting) : connector_.start(to, until, meeting);
+        if (meeting) say(ready, ReachMessage::Kind::ready, false);
         return {};
     }
 
 private:
-    void say(ReachMessage::Kind kind, bool reached) {
-        ReachMessage answer = asked_;
-        answer.kind = kind;
-        answer.reached = reached;
+    void say(ReachMessage message, ReachMessage::Kind kind, bool reached) {
+        message.kind = kind;
+        message.reached = reached;
         std::byte bytes[ReachMessage::size];
-        answer.encode(bytes);
+        message.encode(bytes);
         if (on_send_) on_send_(bytes);
     }
     void connected(Result<Socket>&& socket) {
-        if (socket && asked_.step == ReachStep::simultaneous_open && on_connected_) {
-            Function<void(Socket &&)>& handler = on_connected_;
-            return handler(std::move(*socket));
-        }
-        say(ReachMessage::Kind::told, static_cast<bool>(socket));
+        const bool met = socket && asked_.step == ReachStep::simultaneous_open && on_connected_;
+        // Who meets over TCP sees it by the connection; over UDP it has to be told.
+        if (!met || asked_.protocol == firewall::Protocol::udp) say(asked_, ReachMessage::Kind::told, static_cast<bool>(socket));
+        if (!met) return;
+        Function<void(Socket &&)> handler = std::move(on_connected_);
+        handler(std::move(*socket));
     }
 
     Loop& loop_;
     detail::Connector connector_;
+    detail::DatagramProbe datagrams_;
     Function<void(Bytes)> on_send_;
     Function<void(Socket&&)> on_connected_;
     ReachMessage asked_;
     IpAddress own_;
 };
 
-/// The side that wants to be reached at what it listens on: tries one step after another, and stops at the first that the other side has
-/// proven. What was opened on the way and did not help is closed again; what did stays open as long as this lives. Belongs to its loop's
-/// thread, and is neither copied nor moved. `on_done` may destroy it.
+/// The side that wants to be reached at what it listens on, or over UDP by a socket that is to be given to it: tries one step after
+/// another, and stops at the first that the other side has proven. What was opened on the way and did not help is closed again; what did
+/// stays open as long as this lives. Belongs to its loop's thread, and is neither copied nor moved. `on_done` may destroy it.
 template <EventSource E = SystemEvents>
 class Reach {
 public:
     struct Options {
-        firewall::Rule rule;  ///< who opens, and for how long: `app` has to be there
+        firewall::Rule rule;  ///< who opens, and for how long: `app` has to be there; protocol and port are said by `start`
         bool mapping = true;  ///< asks the gateway, where nothing less helps
         bool host = false;    ///< opens this host's firewall, where nothing else helps; takes privilege
         IpAddress
@@ -231,7 +328,7 @@ public:
     struct Outcome {
         ReachStep step = ReachStep::failed;
         Endpoint at;                               ///< where it was reached
-        Socket socket;                             ///< of `simultaneous_open`: the connection
+        Socket socket;                             ///< of `simultaneous_open`: the connection; UDP: always what was given, then connected
         const firewall::Report* report = nullptr;  ///< what is in the way on this host, with the commands, where nothing helped
     };
 
@@ -240,19 +337,52 @@ public:
           options_(options),
           connector_(loop, Delegate<void(Result<Socket>&&)>::template to<&Reach::connected>(this)),
           patience_(loop, Delegate<void()>::template to<&Reach::next>(this)),
+          watch_(loop, Delegate<void(Ready)>::template to<&Reach::ready>(this)),
+          punch_(loop, Delegate<void()>::template to<&Reach::punch>(this)),
           look_(loop, Delegate<void()>::template to<&Reach::look>(this)) {}
     Reach(const Reach&) = delete;
+    ~Reach() { watch_.stop(); }
 
     void on_send(Function<void(Bytes)> handler) { on_send_ = std::move(handler); }
     void on_done(Function<void(Outcome&&)> handler) { on_done_ = std::move(handler); }
 
-    /// Begins: `listening` is what is listened on, and `peer` the other side's address, as far as it is known (for which address of this
-    /// host is told). `invalid_argument`; `invalid_state` once begun.
-    Result<void> start(const Endpoint& listening, const IpAddress& peer) {
+    /// Begins: `listening` is what is listened on over TCP, and `peer` the other side's address, as far as it is known (for which address
+    /// of this host is told). `invalid_argument`; `invalid_state` once begun.
+    Result<void> start(const Endpoint& listening, const IpAddress& peer) { return start(listening, peer, firewall::Protocol::tcp); }
+    /// The same for UDP, by a socket that is bound: it comes back with the outcome, or stays where it is when this fails. What else comes
+    /// by it meanwhile is lost.
+    Result<void> start(Socket&& socket, const IpAddress& peer) {
         if (begun_) return Errc::invalid_state;
-        firewall::Rule rule = options_.rule;
-        rule.port = listening.port();
-        if (!listening.valid() || listening.name() != nullptr || !rule.valid()) return Errc::invalid_argument;
+        if (auto watched = watch_.start(socket.fd(), Ready::readable); !watched) return watched;
+        socket_ = std::move(socket);
+        auto started = start(socket_.local_endpoint(), peer, firewall::Protocol::udp);
+        if (!started) {
+            watch_.stop();
+            socket = std::move(socket_);
+        }
+        return started;
+    }
+    /// What the other side has said. `malformed` for what is no message of this.
+    Result<void> hear(Bytes bytes) {
+        const auto message = ReachMessage::decode(bytes);
+        if (!message) return message.error();
+        if (message->attempt != attempt_ || message->step != step_) return {};
+        if (message->kind == ReachMessage::Kind::told) return message->reached ? done(step_) : next(), Result<void>();
+        if (message->kind != ReachMessage::Kind::ready || step_ != ReachStep::simultaneous_open) return {};
+        there_ = Endpoint(message->ip, message->port);
+        udp() ? punch() : connector_.start(there_, loop_.now() + detail::meeting_max, true);
+        return {};
+    }
+
+private:
+    bool udp() const { return rule_.protocol == firewall::Protocol::udp; }
+    Result<void> start(const Endpoint& listening, const IpAddress& peer, firewall::Protocol protocol) {
+        if (begun_) return Errc::invalid_state;
+        rule_ = options_.rule;
+        rule_.protocol = protocol;
+        rule_.port = listening.port();
+        rule_.last_port = 0;
+        if (!listening.valid() || listening.name() != nullptr || !rule_.valid()) return Errc::invalid_argument;
         std::byte random[4];
         if (auto got = entropy(random); !got) return got;
         attempt_ = load_big<std::uint32_t>(random);
@@ -265,27 +395,44 @@ public:
         ask({address_, listening_.port()});
         return {};
     }
-    /// What the other side has said. `malformed` for what is no message of this.
-    Result<void> hear(Bytes bytes) {
-        const auto message = ReachMessage::decode(bytes);
-        if (!message) return message.error();
-        if (message->attempt != attempt_ || message->step != step_ || message->kind == ReachMessage::Kind::ask) return {};
-        if (message->kind == ReachMessage::Kind::ready) {
-            if (step_ == ReachStep::simultaneous_open)
-                connector_.start({message->ip, message->port}, loop_.now() + detail::meeting_max, detail::meeting_pause);
-            return {};
+    // ---- UDP: what comes is answered; and where both are to meet, something goes there, so that what comes from there is let in.
+
+    void send(ReachMessage::Kind kind, const Endpoint& to) {
+        ReachMessage message;
+        message.kind = kind;
+        message.step = step_;
+        message.protocol = firewall::Protocol::udp;
+        message.attempt = attempt_;
+        std::byte bytes[ReachMessage::size];
+        message.encode(bytes);
+        const bool by_v6 = listening_.ip().family == Family::v6;
+        static_cast<void>(socket_.send_to(bytes, by_v6 ? mapped(to.ip()) : unmapped(to.ip()), to.port()));
+    }
+    void punch() {
+        send(ReachMessage::Kind::probe, there_);
+        punch_.after(detail::meeting_pause);
+    }
+    void ready(Ready) {
+        for (int i = 0; i < 16; ++i) {
+            std::byte room[ReachMessage::size + 1];
+            Endpoint from;
+            const auto size = socket_.receive_from(room, from);
+            if (!size && size.error() == Errc::would_block) return;
+            if (!size) continue;
+            const auto message = ReachMessage::decode(Bytes(room, *size));
+            if (!message || message->kind != ReachMessage::Kind::probe || message->attempt != attempt_ || message->step != step_) continue;
+            there_ = from;
+            send(ReachMessage::Kind::answer, from);
         }
-        message->reached ? done(step_) : next();
-        return {};
     }
 
-private:
     void ask(const Endpoint& at) {
         at_ = at;
         patience_.after(step_ == ReachStep::simultaneous_open ? detail::meeting_max * 2 : detail::probe_max * 2);
         ReachMessage message;
         message.kind = ReachMessage::Kind::ask;
         message.step = step_;
+        message.protocol = rule_.protocol;
         message.attempt = attempt_;
         message.ip = at.ip();
         message.port = at.port();
@@ -295,10 +442,12 @@ private:
     }
     void next() {
         patience_.cancel();
+        punch_.cancel();
         connector_.stop();
         switch (step_) {
             case ReachStep::as_it_is: {
                 step_ = ReachStep::simultaneous_open;
+                if (udp()) return ask({address_, listening_.port()});
                 const auto port = connector_.bind(listening_.ip().is_unspecified() ? source_address(peer_) : unmapped(listening_.ip()));
                 return port ? ask({address_, *port}) : next();
             }
@@ -324,7 +473,7 @@ private:
     };
     void open(bool host) {
         typename Opening<E>::Options options;
-        options.rule = options_.rule;
+        options.rule = rule_;
         options.host = host;
         options.gateway = options_.mapping;
         options.firewall = options_.firewall;
@@ -356,8 +505,11 @@ private:
     }
     void done(ReachStep step) {
         patience_.cancel();
+        punch_.cancel();
+        watch_.stop();
         connector_.stop();
         step_ = step;
+        if (udp() && step == ReachStep::simultaneous_open) static_cast<void>(socket_.connect(there_.ip(), there_.port()));
         Outcome outcome;
         outcome.step = step;
         if (step != ReachStep::failed) outcome.at = at_;
@@ -371,11 +523,14 @@ private:
     const Options options_;
     detail::Connector connector_;
     Loop::Timer patience_;
+    Loop::Watch watch_;  // of a UDP socket
+    Loop::Timer punch_;
     Loop::Deferred look_;
     Function<void(Bytes)> on_send_;
     Function<void(Outcome&&)> on_done_;
     Held opening_{nullptr};
-    Endpoint listening_, at_;
+    firewall::Rule rule_;
+    Endpoint listening_, at_, there_;
     IpAddress address_, peer_;
     Socket socket_;
     std::uint32_t attempt_ = 0;

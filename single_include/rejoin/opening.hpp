@@ -155,6 +155,10 @@ using firewall::Protocol;
 
 /// Where both listen on the gateway.
 inline constexpr std::uint16_t pcp_port = 5351;
+/// Where hosts hear, from both, that the gateway was restarted (RFC 6887, 14.1; RFC 6886, 3.2.1), sent to these groups.
+inline constexpr std::uint16_t announcement_port = 5350;
+inline constexpr IpAddress all_hosts_v4 = IpAddress::v4(224, 0, 0, 1),
+                           all_hosts_v6 = {{0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1}, 0, Family::v6};
 
 /// What a gateway grants.
 struct Granted {
@@ -256,6 +260,14 @@ inline Answer decode_map(Bytes datagram, const Nonce& nonce) {
     std::memcpy(external.bytes, datagram.data() + 44, 16);
     answer.granted.external = unmapped(external);
     return answer;
+}
+
+/// What a gateway says unasked (14.1.2): its clock; `malformed` for anything else.
+inline Result<std::uint32_t> decode_announce(Bytes datagram) {
+    if (datagram.size() < 24 || datagram.size() > 1100 || datagram.size() % 4 != 0 || datagram[0] != std::byte{2} ||
+        datagram[1] != std::byte{0x80} || datagram[3] != std::byte{0})
+        return Errc::malformed;
+    return load_big<std::uint32_t>(datagram.data() + 8);
 }
 
 }  // namespace pcp
@@ -663,6 +675,12 @@ using Request = Text<2047>;
 inline Request get(const Url& url) {
     return Request("GET ").append(url.path).append(" HTTP/1.1\r\nHost: ").append(to_text(url.at)).append("\r\nConnection: close\r\n\r\n");
 }
+/// The same without the scope, which means nothing to the gateway.
+inline Endpoint without_scope(const Endpoint& at) {
+    IpAddress ip = at.ip();
+    ip.scope = 0;
+    return {ip, at.port()};
+}
 
 /// The body of an action, argument by argument, and then the whole request.
 class Action {
@@ -699,7 +717,7 @@ public:
         return Request("POST ")
             .append(service_.control.path)
             .append(" HTTP/1.1\r\nHost: ")
-            .append(to_text(service_.control.at))
+            .append(to_text(without_scope(service_.control.at)))
             .append("\r\nContent-Type: text/xml; charset=\"utf-8\"\r\nSOAPAction: \"")
             .append(service_.type)
             .append("#")
@@ -772,7 +790,7 @@ struct Want {
 /// is to be sent comes out. Each method has a head start over the next, and an answer that it is not there starts the next at once.
 ///
 ///     idle --start--> asking --granted--> mapped --renewed at half its life--> mapped
-///                        ^--lost: expired, or the gateway was restarted or is another--'
+///                        ^--lost: expired, or the gateway does not have it any more, or is another--'
 ///     asking --nobody grants it--> failed --moved, or after a while--> asking
 ///     any --close--> closing --taken back, or no answer--> closed
 class Mapper {
@@ -787,6 +805,7 @@ public:
         };
         Kind kind = Kind::control;
         Endpoint to;
+        IpAddress from;  ///< of `http`, where it matters: the local address
         upnp::Request text;
         Bytes bytes() const { return TextView(text).bytes(); }
     };
@@ -811,16 +830,24 @@ public:
         ask(now);
     }
     bool is_at(const IpAddress& gateway, const IpAddress& local) const { return gateway_ == gateway && local_ == local; }
-    /// Takes the mapping back. `closed` follows, within a second.
+    /// Takes back what was granted, and what may be granted yet. `closed` follows, within a second.
     void close(TimePoint now) {
         if (state_ == State::closing || state_ == State::closed) return;
-        const bool taken = state_ == State::mapped;
-        method_ = taken ? method_ : pcp_.tries > 0 ? Method::pcp : Method::none;  // which may be granted yet
-        state_ = method_ == Method::none ? State::closed : State::closing;
-        if (state_ == State::closed) return;
+        const bool asking = state_ == State::asking;
+        const auto take_back = [&](Lane& lane, Method method) {
+            lane = {0, now, method_ == method || (asking && lane.alive && lane.tries > 0)};
+        };
+        take_back(pcp_, Method::pcp);
+        take_back(nat_pmp_, Method::nat_pmp);
+        upnp_.alive = method_ == Method::upnp || (asking && step_ == Step::adding);  // of which the answer is waited for
+        if (method_ == Method::upnp)
+            exchange(Step::removing, now);
+        else if (!upnp_.alive)
+            step_ = Step::none;
+        send_pcp_ = send_nat_pmp_ = send_address_ = false;
+        searches_ = 0;
         give_up_ = now + closing_max;
-        control_ = {0, now, true};
-        if (method_ == Method::upnp) exchange(Step::removing, now);
+        state_ = pcp_.alive || nat_pmp_.alive || upnp_.alive ? State::closing : State::closed;
     }
 
     State state() const { return state_; }
@@ -845,12 +872,14 @@ public:
             case State::mapped:
                 sooner(renew_at_);
                 sooner(expires_);
-                if (control_.alive) sooner(control_.due);
+                if (pcp_.alive) sooner(pcp_.due);
+                if (nat_pmp_.alive) sooner(nat_pmp_.due);
                 if (step_ != Step::none) sooner(upnp_.due);
                 break;
             case State::closing:
                 sooner(give_up_);
-                if (method_ != Method::upnp) sooner(control_.due);
+                if (pcp_.alive) sooner(pcp_.due);
+                if (nat_pmp_.alive) sooner(nat_pmp_.due);
                 break;
             case State::failed:
                 sooner(renew_at_);
@@ -864,8 +893,7 @@ public:
         if (deadline() > now) return;
         switch (state_) {
             case State::asking:
-                if (pcp_.alive && pcp_.due <= now && step_of(pcp_, pcp_tries, now)) send_pcp_ = true;
-                if (nat_pmp_.alive && nat_pmp_.due <= now && step_of(nat_pmp_, pcp_tries, now)) send_nat_pmp_ = true;
+                send_due(now);
                 if (upnp_.alive && upnp_.due <= now) advance_upnp(now);
                 if (state_ == State::asking) fail_if_dead(now);
                 return;
@@ -873,13 +901,11 @@ public:
                 if (expires_ <= now) return ask(now);
                 if (step_ != Step::none && upnp_.due <= now) step_ = Step::none;  // no answer: with the next renewal
                 if (renew_at_ <= now) renew(now);
-                if (control_.alive && control_.due <= now && step_of(control_, pcp_tries, now))
-                    (method_ == Method::pcp ? send_pcp_ : send_nat_pmp_) = true;
+                send_due(now);
                 return;
             case State::closing:
                 if (give_up_ <= now) return finish();
-                if (method_ != Method::upnp && control_.due <= now && step_of(control_, pcp_tries, now))
-                    (method_ == Method::pcp ? send_pcp_ : send_nat_pmp_) = true;
+                send_due(now);
                 return;
             case State::failed:
                 return ask(now);
@@ -926,7 +952,7 @@ public:
         if (const auto answer = pcp::decode_map(datagram, nonce_);
             answer.kind != pcp::Answer::Kind::none && (pcp_.alive || method_ == Method::pcp)) {
             if (answer.kind == pcp::Answer::Kind::granted) return granted(Method::pcp, answer.granted, now);
-            if (state_ == State::closing) return finish();
+            if (state_ == State::closing) return taken_back(pcp_);
             if (state_ == State::mapped && method_ == Method::pcp) return ask(now);  // it was ours, and is not any more
             return dead(pcp_, answer.kind == pcp::Answer::Kind::refused ? Errc::overloaded : Errc::unsupported, nat_pmp_, now);
         }
@@ -936,23 +962,35 @@ public:
             case nat_pmp::Answer::Kind::none:
                 return;
             case nat_pmp::Answer::Kind::address:
-                if (!answer.granted.external.is_unspecified() && !(external_ == answer.granted.external)) {
-                    external_ = answer.granted.external;
-                    changed_ = changed_ || state_ == State::mapped;
-                }
-                if (epoch_.restarted(answer.granted.epoch, now) && state_ == State::mapped) renew_at_ = now;
-                return;
+                return addressed(answer.granted, now, Duration());
             case nat_pmp::Answer::Kind::granted:
                 return granted(Method::nat_pmp, answer.granted, now);
             case nat_pmp::Answer::Kind::refused:
-                if (state_ == State::closing) return finish();
+                if (state_ == State::closing) return taken_back(nat_pmp_);
                 if (state_ == State::mapped && method_ == Method::nat_pmp) return ask(now);
                 return dead(nat_pmp_, answer.code == 1 || answer.code == 5 ? Errc::unsupported : Errc::overloaded, upnp_, now);
         }
     }
+    /// The gateway has said something to everybody, at `announcement_port`. Where it has lost its mappings, they are asked for anew, within
+    /// five seconds: not by all its hosts at once.
+    void announced(const IpAddress& from, Bytes datagram, TimePoint now) {
+        if (!same_host(from, gateway_)) return;
+        const Duration wait = Duration::milliseconds(std::to_integer<std::int64_t>(nonce_[0]) * 5000 / 256);
+        const auto epoch = pcp::decode_announce(datagram);
+        const auto address = nat_pmp::decode(datagram);
+        if (!epoch && address.kind != nat_pmp::Answer::Kind::address) return;
+        if (state_ == State::failed) renew_by(now + wait);  // it does either, and did not before
+        if (state_ != State::mapped || method_ == Method::upnp) return;
+        // A gateway that speaks both has one clock for both (RFC 6887, appendix A).
+        if (epoch && epoch_.restarted(*epoch, now)) renew_by(now + wait);
+        if (!epoch) addressed(address.granted, now, wait);
+    }
     /// Nobody listens at the gateway's `pcp_port`: the system says so.
     void refused(TimePoint now) {
-        if (state_ == State::closing && method_ != Method::upnp) return finish();
+        if (state_ == State::closing) {
+            pcp_.alive = false;
+            return taken_back(nat_pmp_);
+        }
         if (state_ != State::asking) return;
         nat_pmp_.alive = false;
         dead(pcp_, Errc::unsupported, upnp_, now);
@@ -969,19 +1007,27 @@ public:
     void http(const Result<upnp::HttpAnswer>& answer, TimePoint now) {
         const Step step = std::exchange(step_, Step::none);
         if (step == Step::none || step == Step::searching) return;
-        if (step == Step::removing) return finish();
+        if (step == Step::removing || (state_ == State::closing && !answer)) return taken_back(upnp_);
+        if (!answer && step == Step::adding && pinholes() && service_.control.at.ip().family == Family::v6 && state_ == State::asking) {
+            service_.control.at = Endpoint(gateway_v4_, service_.control.at.port());
+            return exchange(Step::adding, now);
+        }
         if (!answer) return upnp_failed(answer.error(), now);
         if (step == Step::describing) {
             if (answer->status != 200) return upnp_failed(Errc::malformed, now);
             auto service = upnp::find_service({answer->body.data(), answer->body.size()}, description_, gateway_v4_, pinholes());
             if (!service) return upnp_failed(service.error(), now);
             service_ = std::move(*service);
+            // A pinhole leads to whoever asks for it (WANIPv6FirewallControl 1): so that is asked over IPv6, wherever the gateway was
+            // found; over IPv4 where it hears nobody there.
+            if (pinholes()) service_.control.at = Endpoint(gateway_, service_.control.at.port());
             attempts_ = 0;
             forever_ = false;
             return exchange(pinholes() ? Step::adding : Step::addressing, now);
         }
         const char* const wanted = step == Step::addressing ? "NewExternalIPAddress" : pinholes() ? "UniqueID" : "NewReservedPort";
         const auto outcome = upnp::read_action(*answer, wanted);
+        if (state_ == State::closing && (!outcome || outcome->error != 0)) return taken_back(upnp_);
         if (!outcome) return upnp_failed(outcome.error(), now);
         if (step == Step::addressing) {
             const auto ip = IpAddress::parse(outcome->value);
@@ -1005,6 +1051,10 @@ public:
         got.internal_port = want_.port;
         got.protocol = want_.protocol;
         got.external = pinholes() ? local_ : external_;
+        if (state_ == State::closing) {  // it was being asked for
+            external_port_ = got.external_port;
+            return exchange(Step::removing, now);
+        }
         granted(Method::upnp, got, now);
     }
 
@@ -1050,7 +1100,6 @@ private:
         searches_ = 0;
         step_ = Step::none;
         send_pcp_ = send_nat_pmp_ = send_address_ = send_http_ = false;
-        control_.alive = false;
         pcp_ = {0, now, true};
         nat_pmp_ = {0, now + head_start, local_.family == Family::v4};
         upnp_ = {0, now + head_start * 2, gateway_v4_.family == Family::v4};
@@ -1107,6 +1156,7 @@ private:
     }
     void make_request(Output& out) {
         out.to = step_ == Step::describing ? description_.at : service_.control.at;
+        out.from = out.to.ip().family == Family::v6 ? local_ : IpAddress();
         if (step_ == Step::describing) {
             out.text = upnp::get(description_);
             return;
@@ -1147,18 +1197,27 @@ private:
                            .request();
         }
     }
+    void renew_by(TimePoint when) { renew_at_ = when < renew_at_ ? when : renew_at_; }
+    // NAT-PMP says it apart from what it grants.
+    void addressed(const Granted& said, TimePoint now, Duration wait) {
+        if (!said.external.is_unspecified() && !(external_ == said.external)) {
+            external_ = said.external;
+            changed_ = changed_ || state_ == State::mapped;
+        }
+        if (epoch_.restarted(said.epoch, now) && state_ == State::mapped) renew_by(now + wait);
+    }
     void renew(TimePoint now) {
         // Again after half of what is left, and not more often than every second.
         const Duration left = (expires_ - now) * 1 / 2;
         renew_at_ = now + (left > Duration::seconds(1) ? left : Duration::seconds(1));
         if (method_ == Method::upnp) return exchange(Step::adding, now);
-        control_ = {0, now, true};
+        (method_ == Method::pcp ? pcp_ : nat_pmp_) = {0, now, true};
     }
     void granted(Method method, const Granted& got, TimePoint now) {
         if (got.protocol != want_.protocol || got.internal_port != want_.port) return;
         const bool restarted = method != Method::upnp && epoch_.restarted(got.epoch, now);
         if (state_ == State::closing) {
-            if (got.lifetime == 0 && method == method_) finish();
+            if (got.lifetime == 0) taken_back(method == Method::pcp ? pcp_ : nat_pmp_);
             return;
         }
         if (state_ == State::mapped && method != method_) return;  // a slower one
@@ -1174,13 +1233,21 @@ private:
         method_ = method;
         external_ = external;
         external_port_ = got.external_port;
-        control_.alive = false;
+        pcp_.alive = nat_pmp_.alive = upnp_.alive = false;
         if (method != Method::upnp) step_ = Step::none, searches_ = 0, send_http_ = false;
         send_pcp_ = send_nat_pmp_ = false;
         // What is granted for ever, or for longer than was asked, is looked after all the same.
         const std::uint32_t life = got.lifetime < seconds() ? got.lifetime : seconds();
         expires_ = now + Duration::seconds(life);
         renew_at_ = now + Duration::milliseconds(std::int64_t{life} * 500);
+    }
+    void send_due(TimePoint now) {
+        if (pcp_.alive && pcp_.due <= now && step_of(pcp_, pcp_tries, now)) send_pcp_ = true;
+        if (nat_pmp_.alive && nat_pmp_.due <= now && step_of(nat_pmp_, pcp_tries, now)) send_nat_pmp_ = true;
+    }
+    void taken_back(Lane& lane) {
+        lane.alive = false;
+        if (!pcp_.alive && !nat_pmp_.alive && !upnp_.alive) finish();
     }
     void finish() {
         state_ = State::closed;
@@ -1199,7 +1266,6 @@ private:
     std::uint16_t external_port_ = 0, pinhole_ = 0;
     Epoch epoch_;
     Lane pcp_, nat_pmp_, upnp_;
-    Lane control_;  // a renewal, or the end, by PCP or NAT-PMP
     TimePoint renew_at_, expires_, give_up_;
     Error error_;
     upnp::Url description_;
@@ -1221,20 +1287,19 @@ public:
         : loop_(loop),
           control_watch_(loop, Delegate<void(Ready)>::to<&Mapping::control_ready>(this)),
           search_watch_(loop, Delegate<void(Ready)>::to<&Mapping::search_ready>(this)),
+          announcement_watch_(loop, Delegate<void(Ready)>::to<&Mapping::announcement_ready>(this)),
           http_watch_(loop, Delegate<void(Ready)>::to<&Mapping::http_ready>(this)),
           timer_(loop, Delegate<void()>::to<&Mapping::due>(this)) {}
     Mapping(const Mapping&) = delete;
     ~Mapping() {
         on_change_ = {};
-        if (mapper_.state() == Mapper::State::mapped && mapper_.method() != Method::upnp) {
+        if (mapper_.state() == Mapper::State::asking || (mapper_.state() == Mapper::State::mapped && mapper_.method() != Method::upnp)) {
             mapper_.close(loop_.now());
             mapper_.advance(loop_.now());
             send();
         }
         if (destroyed_ != nullptr) *destroyed_ = true;
-        control_watch_.stop();
-        search_watch_.stop();
-        http_watch_.stop();
+        stop();
     }
 
     /// It is mapped, or is not any more, or elsewhere; or nobody grants it.
@@ -1280,9 +1345,7 @@ public:
 
 private:
     Result<void> open(const IpAddress& gateway, const IpAddress& local) {
-        control_watch_.stop();
-        search_watch_.stop();
-        end_http();
+        stop();
         auto control = Socket::udp(gateway.family);
         auto search = Socket::udp(Family::v4);
         if (!control) return control.error();
@@ -1290,6 +1353,7 @@ private:
         if (auto connected = control->connect(gateway, pcp_port); !connected) return connected;
         control_ = std::move(*control);
         if (auto watched = control_watch_.start(control_.fd(), Ready::readable); !watched) return watched;
+        hear_announcements(gateway, local);
         if (!search) return {};
         IpAddress from = IpAddress::v4(0, 0, 0, 0);
         if (local.family == Family::v4) from = local;
@@ -1298,6 +1362,22 @@ private:
             static_cast<void>(search_watch_.start(search_.fd(), Ready::readable));
         }
         return {};
+    }
+    // Where that fails, a restart of the gateway is seen with the next renewal.
+    void hear_announcements(const IpAddress& gateway, const IpAddress& local) {
+        auto made = Socket::udp(gateway.family);
+        if (!made) return;
+        IpAddress group = gateway.family == Family::v4 ? all_hosts_v4 : all_hosts_v6;
+        group.scope = gateway.scope;
+        if (!made->join(group, announcement_port, local)) return;
+        announcements_ = std::move(*made);
+        static_cast<void>(announcement_watch_.start(announcements_.fd(), Ready::readable));
+    }
+    void stop() {
+        control_watch_.stop();
+        search_watch_.stop();
+        announcement_watch_.stop();
+        end_http();
     }
     void send() {
         Mapper::Output out;
@@ -1319,11 +1399,7 @@ private:
     // What is to be sent, and told. May destroy this.
     void pump() {
         send();
-        if (mapper_.state() == Mapper::State::closed) {
-            control_watch_.stop();
-            search_watch_.stop();
-            end_http();
-        }
+        if (mapper_.state() == Mapper::State::closed) stop();
         timer_.at(mapper_.deadline());
         if (!mapper_.changed() || !on_change_) return;
         bool destroyed = false;
@@ -1354,15 +1430,24 @@ private:
         pump();
     }
     void search_ready(Ready) {
+        each_datagram(search_, [&](const Endpoint& from, Bytes datagram) { mapper_.found(from, datagram, loop_.now()); });
+        pump();
+    }
+    void announcement_ready(Ready) {
+        each_datagram(announcements_,
+                      [&](const Endpoint& from, Bytes datagram) { mapper_.announced(unmapped(from.ip()), datagram, loop_.now()); });
+        pump();
+    }
+    template <class F>
+    static void each_datagram(Socket& socket, F f) {
         std::byte room[1500];
         for (int i = 0; i < 16; ++i) {
             Endpoint from;
-            const auto size = search_.receive_from(room, from);
+            const auto size = socket.receive_from(room, from);
             if (!size && size.error() == Errc::too_large) continue;
             if (!size) break;
-            mapper_.found(from, Bytes(room, *size), loop_.now());
+            f(from, Bytes(room, *size));
         }
-        pump();
     }
 
     // ---- One request over TCP at a time.
@@ -1379,6 +1464,8 @@ private:
         auto made = Socket::tcp(out.to.ip().family);
         if (!made) return fail_http(made.error());
         http_ = std::move(*made);
+        if (out.from.family != Family::none)
+            if (auto bound = http_.bind(out.from, 0); !bound) return fail_http(bound.error());
         if (auto connected = http_.connect(out.to.ip(), out.to.port()); !connected && connected.error() != Errc::would_block)
             return fail_http(connected.error());
         if (auto watched = http_watch_.start(http_.fd(), Ready::writable); !watched) fail_http(watched.error());
@@ -1418,8 +1505,8 @@ private:
     Mapper mapper_;
     Function<void()> on_change_;
     bool* destroyed_ = nullptr;
-    Socket control_, search_, http_;
-    Loop::Watch control_watch_, search_watch_, http_watch_;
+    Socket control_, search_, announcements_, http_;
+    Loop::Watch control_watch_, search_watch_, announcement_watch_, http_watch_;
     Loop::Timer timer_;
     upnp::Request request_;
     std::size_t sent_ = 0;
@@ -5472,9 +5559,8 @@ template <EventSource E = SystemEvents>
 class Opening final : public Opener {
 public:
     struct Options {
-        /// Who opens, and for how long: `app` has to be there. The protocol and the port are said by what it is given to.
+        /// Who opens, for which protocol, and for how long: `app` has to be there. The port is said by what it is given to.
         firewall::Rule rule;
-        firewall::Protocol protocol = firewall::Protocol::tcp;
         bool host = false;    ///< changes this host's firewall, where it blocks; else it is only looked at
         bool gateway = true;  ///< asks the gateways: for IPv4 a mapping, for IPv6 a pinhole
         /// For so long a rule without an expiry of its own, and a mapping, outlive a crash; both are renewed at half of it.
@@ -5518,7 +5604,6 @@ public:
         open_ = true;
         local_ = local;
         rule_ = options_.rule;
-        rule_.protocol = options_.protocol;
         rule_.port = local.port();
         rule_.last_port = 0;
         if (options_.host) {
@@ -5559,7 +5644,7 @@ private:
                 continue;
             }
             router::Want want;
-            want.protocol = options_.protocol;
+            want.protocol = rule_.protocol;
             want.port = local_.port();
             want.lifetime = options_.lease;
             want.name = TextView(tag_of(rule_));

@@ -109,11 +109,15 @@ if way == "router":
         time.sleep(0.01)
     at_host = ["nsenter", "-t", str(host.pid), "-n"]
     run(f"""ip addr flush dev inside; ip addr add 45.45.45.1/24 dev inside; echo 1 >/proc/sys/net/ipv4/ip_forward
-ip link add lan type veth peer name eth0; ip link set eth0 netns {host.pid}; ip addr add 192.168.7.1/24 dev lan; ip link set lan up""")
-    run(at_peer + ["sh", "-c", "ip addr flush dev outside; ip addr add 45.45.45.9/24 dev outside"])
-    run(at_host + ["sh", "-c", "ip link set lo up; ip addr add 192.168.7.2/24 dev eth0; ip link set eth0 up; ip route add default via 192.168.7.1"])
+ip link add lan type veth peer name eth0; ip link set eth0 netns {host.pid}; ip addr add 192.168.7.1/24 dev lan; ip link set lan up
+echo 1 >/proc/sys/net/ipv6/conf/all/forwarding; ip -6 addr add 2a00:45::1/64 dev inside nodad
+ip -6 addr add 2a00:46::1/64 dev lan nodad; ip -6 addr add fe80::1/64 dev lan nodad""")
+    run(at_peer + ["sh", "-c", "ip addr flush dev outside; ip addr add 45.45.45.9/24 dev outside; ip -6 addr add 2a00:45::9/64 dev outside nodad;"
+                   "ip -6 route add default via 2a00:45::1"])
+    run(at_host + ["sh", "-c", "ip link set lo up; ip addr add 192.168.7.2/24 dev eth0; ip link set eth0 up; ip route add default via 192.168.7.1;"
+                   "ip -6 addr add 2a00:46::2/64 dev eth0 nodad; ip -6 route add default via fe80::1 dev eth0"])
     run(["nft", "-f", "-"], input="""table inet miniupnpd {
-chain forward { type filter hook forward priority 0; policy drop; ct state established,related accept; iifname "lan" accept; jump miniupnpd; }
+chain forward { type filter hook forward priority 0; policy drop; ct state established,related accept; iifname "lan" accept; ip6 nexthdr icmpv6 accept; jump miniupnpd; }
 chain miniupnpd { }
 chain prerouting { type nat hook prerouting priority -100; jump prerouting_miniupnpd; }
 chain prerouting_miniupnpd { }
@@ -126,12 +130,9 @@ chain input { type filter hook input priority -10; }
         conf.write("ext_ifname=inside\nlistening_ip=lan\nenable_natpmp=yes\nenable_upnp=yes\nsecure_mode=yes\nupnp_table_name=miniupnpd\n"
                    "upnp_nat_table_name=miniupnpd\nupnp_forward_chain=miniupnpd\nupnp_nat_chain=prerouting_miniupnpd\n"
                    "upnp_nat_postrouting_chain=postrouting_miniupnpd\nallow 1024-65535 192.168.7.0/24 1024-65535\ndeny 0-65535 0.0.0.0/0 0-65535\n")
-    daemon = subprocess.Popen(["miniupnpd", "-d", "-f", "/run/miniupnpd.conf"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while "0.0.0.0:5351" not in (sockets := run("ss -Hlun")) and ":5351" not in sockets:
-        assert daemon.poll() is None
     echo = """
 import socket
-s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); s.bind(("192.168.7.2", 7000)); s.listen(9)
+s = socket.socket(socket.AF_INET6); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); s.bind(("::", 7000)); s.listen(9)
 print("ready", flush=True)
 while True:
     c, _ = s.accept(); c.send(c.recv(9)); c.close()
@@ -139,34 +140,82 @@ while True:
     server = subprocess.Popen(at_host + [sys.executable, "-c", echo], stdout=subprocess.PIPE)
     server.stdout.readline()
 
-    def mapped(method, before=""):
-        """From the start until a third host has been answered through it; and not any more once it is closed."""
-        run("nft flush chain inet miniupnpd input; " + before)
-        assert not json.loads(run(at_peer + [sys.executable, __file__, "--probe", "45.45.45.1", "7000", "tcp"]))
-        untouched = run("nft list ruleset")
-        started = time.monotonic()
-        letting = subprocess.Popen(at_host + [letin, "map", "7000/tcp", "--json"], stdout=subprocess.PIPE, text=True)
+    def start():
+        global began
+        began = time.monotonic()
+        daemon = subprocess.Popen(["miniupnpd", "-d", "-f", "/run/miniupnpd.conf"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while ":5351" not in run("ss -Hlun"):
+            assert daemon.poll() is None
+        return daemon
+
+    def reached(external):
+        address, port = external.rsplit(":", 1)
+        return json.loads(run(at_peer + [sys.executable, __file__, "--probe", address.strip("[]"), port, "tcp"]))
+
+    def until(condition):
+        end = time.monotonic() + 30
+        while not condition():
+            assert time.monotonic() < end
+
+    def told(letting, family):
+        """What it says next of that family, but that it is not mapped."""
         while True:
             line = letting.stdout.readline()
             assert line, "it ended"
-            told = json.loads(line)
-            if told["family"] == "IPv4" and told["external"]:
-                break
+            said = json.loads(line)
+            if said["family"] == family and said["external"]:
+                return said
+
+    def mapped(family, external, method, before="", meanwhile=lambda letting: None):
+        """From the start until a third host has been answered through it; and not any more once it is closed."""
+        run("nft flush chain inet miniupnpd input; " + before)
+        assert not reached(external)
+        untouched = run("nft list ruleset")
+        started = time.monotonic()
+        letting = subprocess.Popen(at_host + [letin, "map", "7000/tcp", "--json"], stdout=subprocess.PIPE, text=True)
+        said = told(letting, family)
         took = time.monotonic() - started
-        assert told == {"family": "IPv4", "external": "45.45.45.1:7000", "method": method, "error": 0}, told
-        until = time.monotonic() + 30
-        while not json.loads(run(at_peer + [sys.executable, __file__, "--probe", "45.45.45.1", "7000", "tcp"])):
-            assert time.monotonic() < until
-        print(f"{method}: mapped {took * 1000:.0f} ms after the program was started")
+        assert said == {"family": family, "external": external, "method": method, "error": 0}, said
+        until(lambda: reached(external))
+        print(f"{family}, {method}: mapped {took * 1000:.0f} ms after the program was started")
+        meanwhile(letting)
         letting.send_signal(signal.SIGTERM)
         letting.stdout.read()
         assert letting.wait() == 0
-        assert not json.loads(run(at_peer + [sys.executable, __file__, "--probe", "45.45.45.1", "7000", "tcp"]))
-        assert run("nft list ruleset") == untouched
+        until(lambda: not reached(external))
+        assert meanwhile == moved or run("nft list ruleset") == untouched
 
-    mapped("PCP")
-    mapped("UPnP", "nft add rule inet miniupnpd input udp dport 5351 drop")
-    mapped("UPnP", "nft add rule inet miniupnpd input udp dport 5351 reject")
+    def restarted(letting):
+        """A router that has lost everything says so when it is back."""
+        global daemon
+        until(lambda: time.monotonic() - began > 4)  # a clock that has hardly begun does not show that it begins anew
+        daemon.kill()
+        daemon.wait()
+        run("nft flush chain inet miniupnpd miniupnpd; nft flush chain inet miniupnpd prerouting_miniupnpd")
+        assert not reached("45.45.45.1:7000")
+        daemon = start()
+        until(lambda: reached("45.45.45.1:7000"))
+
+    def moved(letting):
+        """The host has another address: what is mapped leads there."""
+        run(at_host + ["sh", "-c", "ip addr del 192.168.7.2/24 dev eth0; ip addr add 192.168.7.3/24 dev eth0; ip route add default via 192.168.7.1"])
+        # At 7000 the router keeps what nobody can take back, for as long as it was granted.
+        while (external := told(letting, "IPv4")["external"]) == "45.45.45.1:7000":
+            pass
+        until(lambda: reached(external))
+
+    # Of PCP, the version is dropped, so that it has to be NAT-PMP; of both, the port; and of these, that nobody is there.
+    input_chain = "nft add rule inet miniupnpd input iifname lan udp dport 5351 "
+    daemon = start()
+    mapped("IPv4", "45.45.45.1:7000", "PCP")
+    mapped("IPv4", "45.45.45.1:7000", "PCP", meanwhile=restarted)
+    mapped("IPv4", "45.45.45.1:7000", "NAT-PMP", input_chain + "@th,64,8 2 drop")
+    mapped("IPv4", "45.45.45.1:7000", "NAT-PMP", input_chain + "@th,64,8 2 drop", restarted)
+    mapped("IPv4", "45.45.45.1:7000", "UPnP", input_chain + "drop")
+    mapped("IPv4", "45.45.45.1:7000", "UPnP", input_chain + "reject")
+    mapped("IPv6", "[2a00:46::2]:7000", "PCP")
+    mapped("IPv6", "[2a00:46::2]:7000", "UPnP", input_chain + "drop")
+    mapped("IPv4", "45.45.45.1:7000", "PCP", meanwhile=moved)
     print("ok")
     sys.exit(0)
 

@@ -57,6 +57,8 @@ struct Played {
         Mapper::Output out;
         while (mapper.next(out)) {
             last = text(out.text);
+            sent_to = out.to;
+            sent_from = out.from;
             if (out.kind == Mapper::Output::Kind::control) all += last.size() == 60 ? "pcp " : last.size() == 12 ? "map " : "address ";
             if (out.kind == Mapper::Output::Kind::search) all += "search@" + text(to_text(out.to)) + " ";
             if (out.kind == Mapper::Output::Kind::http) {
@@ -81,6 +83,8 @@ struct Played {
     Want want;
     Mapper mapper;
     std::string last;
+    Endpoint sent_to;
+    IpAddress sent_from;
 };
 
 }  // namespace
@@ -379,9 +383,10 @@ TEST_CASE("UPnP: found, described, asked for its address, and for the port") {
     CHECK(p.mapper.state() == Mapper::State::closed);
 }
 
-TEST_CASE("IPv6: a pinhole by PCP, or by UPnP at the gateway's other address") {
+TEST_CASE("IPv6: a pinhole by PCP, or by UPnP, found at the gateway's other address, and asked for by who is to be reached") {
     const auto v6 = *IpAddress::parse("2001:db8::2");
-    const auto router = *IpAddress::parse("fe80::1");
+    auto router = *IpAddress::parse("fe80::1");
+    router.scope = 3;
     Played p(router, v6, gateway);
     CHECK(p.sent() == "pcp ");
     CHECK(p.wait(120).substr(0, 7) == "search@");  // NAT-PMP knows no IPv6
@@ -389,6 +394,9 @@ TEST_CASE("IPv6: a pinhole by PCP, or by UPnP at the gateway's other address") {
     CHECK(p.sent() == "get ");
     p.mapper.http(http(description), p.now);
     CHECK(p.sent() == "AddPinhole ");
+    CHECK(p.sent_to == Endpoint(router, 5000));
+    CHECK(p.sent_from == v6);
+    CHECK(p.last.find("\r\nHost: [fe80::1]:5000\r\n") != std::string::npos);
     CHECK(p.last.find("<InternalClient>2001:db8::2</InternalClient><InternalPort>7000</InternalPort><Protocol>6</Protocol>") !=
           std::string::npos);
     p.mapper.http(http(soap("<u:R><UniqueID>42</UniqueID></u:R>")), p.now);
@@ -399,6 +407,19 @@ TEST_CASE("IPv6: a pinhole by PCP, or by UPnP at the gateway's other address") {
     p.mapper.close(p.now);
     CHECK(p.sent() == "DeletePinhole ");
     CHECK(p.last.find("<UniqueID>42</UniqueID>") != std::string::npos);
+
+    Played deaf(router, v6, gateway);  // which hears nobody over IPv6
+    deaf.wait(120);
+    deaf.find("http://192.168.7.1:5000/root.xml");
+    deaf.sent();
+    deaf.mapper.http(http(description), deaf.now);
+    CHECK(deaf.sent() == "AddPinhole ");
+    deaf.mapper.http(Errc::timed_out, deaf.now);
+    CHECK(deaf.sent() == "AddPinhole ");
+    CHECK(deaf.sent_to == Endpoint(gateway, 5000));
+    CHECK(deaf.sent_from.family == Family::none);
+    deaf.mapper.http(http(soap("<u:R><UniqueID>42</UniqueID></u:R>")), deaf.now);
+    CHECK(deaf.mapper.state() == Mapper::State::mapped);
 }
 
 TEST_CASE("answers of nobody's, late, twice, for another port, with lifetimes of zero and of for ever change nothing, or are borne") {
@@ -428,6 +449,93 @@ TEST_CASE("answers of nobody's, late, twice, for another port, with lifetimes of
     p.hear("00 82 0002 00000002");  // and does not grant it any more
     CHECK(p.mapper.state() == Mapper::State::asking);
     CHECK(p.mapper.changed());
+}
+
+TEST_CASE("a gateway that says it was restarted is asked anew, not by everybody at once (RFC 6887, 14.1; RFC 6886, 3.2.1)") {
+    CHECK(*pcp::decode_announce(test::from_hex("02 80 0000 00000000 00000001 00000000 00000000 00000000")) == 1);
+    for (const char* bad :
+         {"", "02 80 0000", "01 80 0000 00000000 00000001 00000000 00000000 00000000",
+          "02 00 0000 00000000 00000001 00000000 00000000 00000000", "02 81 0000 00000000 00000001 00000000 00000000 00000000",
+          "02 80 0001 00000000 00000001 00000000 00000000 00000000", "02 80 0000 00000000 00000001 00000000 00000000 000000"})
+        CHECK(pcp::decode_announce(test::from_hex(bad)).error() == Errc::malformed);
+    const auto announce = [](const char* epoch) {
+        return test::from_hex(std::string("02 80 0000 00000000 ") + epoch + std::string(24, '0'));
+    };
+    const auto address = [](const char* epoch) { return test::from_hex(std::string("00 80 0000 ") + epoch + " 2d2d2d02"); };
+
+    Played p;
+    p.sent();
+    p.hear(pcp_answer());
+    p.mapper.changed();
+    const TimePoint half = p.mapper.deadline();
+    p.now = p.now + Duration::seconds(100);
+    p.mapper.announced(gateway, announce("000000c8"), p.now);  // it was 100, and 100 seconds have gone
+    p.mapper.announced(other, announce("00000001"), p.now);
+    p.mapper.announced(gateway, test::from_hex("ff"), p.now);
+    CHECK(p.mapper.deadline() == half);
+    p.mapper.announced(gateway, announce("00000001"), p.now);
+    CHECK(p.mapper.deadline() < p.now + Duration::seconds(5));
+    CHECK(p.wait(5000) == "pcp ");
+    p.hear(pcp_answer("00", "00000258", "00000006"));
+    CHECK_FALSE(p.mapper.changed());  // it is as it was
+    CHECK(p.mapper.deadline() == p.now + Duration::seconds(300));
+
+    Played by_nat_pmp;
+    by_nat_pmp.sent();
+    by_nat_pmp.hear("00 81 0001 00000000");
+    by_nat_pmp.sent();
+    by_nat_pmp.hear("00 82 0000 00000064 1b58 1b58 00000258");
+    by_nat_pmp.hear("00 80 0000 00000064 2d2d2d01");
+    by_nat_pmp.mapper.changed();
+    by_nat_pmp.mapper.announced(gateway, address("00000001"), by_nat_pmp.now);
+    CHECK(by_nat_pmp.mapper.changed());  // it has another address, at once
+    CHECK(text(to_text(by_nat_pmp.mapper.external())) == "45.45.45.2:7000");
+    CHECK(by_nat_pmp.wait(5000) == "map address ");
+
+    Played nobody;  // a gateway that did not answer, and does now
+    nobody.sent();
+    for (int i = 0; i < 100 && nobody.mapper.state() == Mapper::State::asking; ++i) nobody.wait(50);
+    REQUIRE(nobody.mapper.state() == Mapper::State::failed);
+    nobody.mapper.announced(gateway, announce("00000001"), nobody.now);
+    CHECK(nobody.wait(5000) == "pcp ");
+}
+
+TEST_CASE("what may be granted after it is closed is taken back too") {
+    Played p;
+    p.wait(60);
+    p.wait(60);
+    p.find("http://192.168.7.1:5000/root.xml");
+    p.sent();
+    p.mapper.http(http(description), p.now);
+    p.sent();
+    p.mapper.http(http(soap("<u:R><NewExternalIPAddress>45.45.45.1</NewExternalIPAddress></u:R>")), p.now);
+    CHECK(p.sent() == "AddAnyPortMapping ");
+    p.mapper.close(p.now);
+    CHECK(p.mapper.state() == Mapper::State::closing);
+    CHECK(p.wait(0) == "pcp map ");
+    p.hear(pcp_answer("00", "00000258"));  // the first answer, late
+    CHECK(p.mapper.state() == Mapper::State::closing);
+    p.hear(pcp_answer("00", "00000000"));
+    p.hear("00 82 0000 00000064 1b58 0000 00000000");
+    CHECK(p.sent().empty());
+    p.mapper.http(http(soap("<u:R><NewReservedPort>7003</NewReservedPort></u:R>")), p.now);
+    CHECK(p.sent() == "DeletePortMapping ");
+    CHECK(p.last.find("<NewExternalPort>7003</NewExternalPort>") != std::string::npos);
+    CHECK(p.mapper.state() == Mapper::State::closing);
+    p.mapper.http(http(soap("")), p.now);
+    CHECK(p.mapper.state() == Mapper::State::closed);
+
+    Played refused;  // there was nothing to take back
+    refused.wait(60);
+    refused.mapper.close(refused.now);
+    refused.mapper.refused(refused.now);
+    CHECK(refused.mapper.state() == Mapper::State::closed);
+
+    Played quick;  // not even asked
+    quick.mapper.close(quick.now);
+    CHECK(quick.mapper.state() == Mapper::State::closing);  // by PCP it was to be asked at once
+    quick.wait(1000);
+    CHECK(quick.mapper.state() == Mapper::State::closed);
 }
 
 TEST_CASE("another gateway is asked anew, and a mapping that nobody renews is over") {

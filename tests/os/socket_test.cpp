@@ -266,3 +266,25 @@ TEST_CASE("The kernel tells of a connection's path, where it does, and of nothin
     CHECK_FALSE(Socket::udp(Family::v4)->path_info().known);
     CHECK_FALSE(Socket().path_info().acknowledges(rejoin::Duration::unlimited()));
 }
+
+TEST_CASE("What is sent to a multicast group is heard by everybody who has joined it there") {
+    const IpAddress here = IpAddress::v4(127, 0, 0, 1), group = IpAddress::v4(239, 255, 77, 77);
+    Socket first = std::move(*Socket::udp(Family::v4)), second = std::move(*Socket::udp(Family::v4)),
+           sender = std::move(*Socket::udp(Family::v4));
+    sender.reuse_address();
+    REQUIRE(sender.bind(here, 0));
+    const std::uint16_t port = sender.local_endpoint().port();  // one that nobody else has
+    sender = std::move(*Socket::udp(Family::v4));
+    REQUIRE(sender.bind(here, 0));
+    REQUIRE(first.join(group, port, here));
+    REQUIRE(second.join(group, port, here));
+    CHECK_FALSE(std::move(*Socket::udp(Family::v4)).join(IpAddress::v4(192, 0, 2, 1), port, here));  // which is no group
+    REQUIRE(sender.send_to(TextView("to all").bytes(), group, port));
+    for (Socket* socket : {&first, &second}) {
+        REQUIRE(wait_for(*socket, poll_in));
+        std::byte room[9];
+        Endpoint from;
+        CHECK(*socket->receive_from(room, from) == 6);
+        CHECK(from.ip() == here);
+    }
+}

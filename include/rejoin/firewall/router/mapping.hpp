@@ -20,20 +20,19 @@ public:
         : loop_(loop),
           control_watch_(loop, Delegate<void(Ready)>::to<&Mapping::control_ready>(this)),
           search_watch_(loop, Delegate<void(Ready)>::to<&Mapping::search_ready>(this)),
+          announcement_watch_(loop, Delegate<void(Ready)>::to<&Mapping::announcement_ready>(this)),
           http_watch_(loop, Delegate<void(Ready)>::to<&Mapping::http_ready>(this)),
           timer_(loop, Delegate<void()>::to<&Mapping::due>(this)) {}
     Mapping(const Mapping&) = delete;
     ~Mapping() {
         on_change_ = {};
-        if (mapper_.state() == Mapper::State::mapped && mapper_.method() != Method::upnp) {
+        if (mapper_.state() == Mapper::State::asking || (mapper_.state() == Mapper::State::mapped && mapper_.method() != Method::upnp)) {
             mapper_.close(loop_.now());
             mapper_.advance(loop_.now());
             send();
         }
         if (destroyed_ != nullptr) *destroyed_ = true;
-        control_watch_.stop();
-        search_watch_.stop();
-        http_watch_.stop();
+        stop();
     }
 
     /// It is mapped, or is not any more, or elsewhere; or nobody grants it.
@@ -79,9 +78,7 @@ public:
 
 private:
     Result<void> open(const IpAddress& gateway, const IpAddress& local) {
-        control_watch_.stop();
-        search_watch_.stop();
-        end_http();
+        stop();
         auto control = Socket::udp(gateway.family);
         auto search = Socket::udp(Family::v4);
         if (!control) return control.error();
@@ -89,6 +86,7 @@ private:
         if (auto connected = control->connect(gateway, pcp_port); !connected) return connected;
         control_ = std::move(*control);
         if (auto watched = control_watch_.start(control_.fd(), Ready::readable); !watched) return watched;
+        hear_announcements(gateway, local);
         if (!search) return {};
         IpAddress from = IpAddress::v4(0, 0, 0, 0);
         if (local.family == Family::v4) from = local;
@@ -97,6 +95,22 @@ private:
             static_cast<void>(search_watch_.start(search_.fd(), Ready::readable));
         }
         return {};
+    }
+    // Where that fails, a restart of the gateway is seen with the next renewal.
+    void hear_announcements(const IpAddress& gateway, const IpAddress& local) {
+        auto made = Socket::udp(gateway.family);
+        if (!made) return;
+        IpAddress group = gateway.family == Family::v4 ? all_hosts_v4 : all_hosts_v6;
+        group.scope = gateway.scope;
+        if (!made->join(group, announcement_port, local)) return;
+        announcements_ = std::move(*made);
+        static_cast<void>(announcement_watch_.start(announcements_.fd(), Ready::readable));
+    }
+    void stop() {
+        control_watch_.stop();
+        search_watch_.stop();
+        announcement_watch_.stop();
+        end_http();
     }
     void send() {
         Mapper::Output out;
@@ -118,11 +132,7 @@ private:
     // What is to be sent, and told. May destroy this.
     void pump() {
         send();
-        if (mapper_.state() == Mapper::State::closed) {
-            control_watch_.stop();
-            search_watch_.stop();
-            end_http();
-        }
+        if (mapper_.state() == Mapper::State::closed) stop();
         timer_.at(mapper_.deadline());
         if (!mapper_.changed() || !on_change_) return;
         bool destroyed = false;
@@ -153,15 +163,24 @@ private:
         pump();
     }
     void search_ready(Ready) {
+        each_datagram(search_, [&](const Endpoint& from, Bytes datagram) { mapper_.found(from, datagram, loop_.now()); });
+        pump();
+    }
+    void announcement_ready(Ready) {
+        each_datagram(announcements_,
+                      [&](const Endpoint& from, Bytes datagram) { mapper_.announced(unmapped(from.ip()), datagram, loop_.now()); });
+        pump();
+    }
+    template <class F>
+    static void each_datagram(Socket& socket, F f) {
         std::byte room[1500];
         for (int i = 0; i < 16; ++i) {
             Endpoint from;
-            const auto size = search_.receive_from(room, from);
+            const auto size = socket.receive_from(room, from);
             if (!size && size.error() == Errc::too_large) continue;
             if (!size) break;
-            mapper_.found(from, Bytes(room, *size), loop_.now());
+            f(from, Bytes(room, *size));
         }
-        pump();
     }
 
     // ---- One request over TCP at a time.
@@ -178,6 +197,8 @@ private:
         auto made = Socket::tcp(out.to.ip().family);
         if (!made) return fail_http(made.error());
         http_ = std::move(*made);
+        if (out.from.family != Family::none)
+            if (auto bound = http_.bind(out.from, 0); !bound) return fail_http(bound.error());
         if (auto connected = http_.connect(out.to.ip(), out.to.port()); !connected && connected.error() != Errc::would_block)
             return fail_http(connected.error());
         if (auto watched = http_watch_.start(http_.fd(), Ready::writable); !watched) fail_http(watched.error());
@@ -217,8 +238,8 @@ private:
     Mapper mapper_;
     Function<void()> on_change_;
     bool* destroyed_ = nullptr;
-    Socket control_, search_, http_;
-    Loop::Watch control_watch_, search_watch_, http_watch_;
+    Socket control_, search_, announcements_, http_;
+    Loop::Watch control_watch_, search_watch_, announcement_watch_, http_watch_;
     Loop::Timer timer_;
     upnp::Request request_;
     std::size_t sent_ = 0;

@@ -13,6 +13,10 @@ using firewall::Protocol;
 
 /// Where both listen on the gateway.
 inline constexpr std::uint16_t pcp_port = 5351;
+/// Where hosts hear, from both, that the gateway was restarted (RFC 6887, 14.1; RFC 6886, 3.2.1), sent to these groups.
+inline constexpr std::uint16_t announcement_port = 5350;
+inline constexpr IpAddress all_hosts_v4 = IpAddress::v4(224, 0, 0, 1),
+                           all_hosts_v6 = {{0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1}, 0, Family::v6};
 
 /// What a gateway grants.
 struct Granted {
@@ -114,6 +118,14 @@ inline Answer decode_map(Bytes datagram, const Nonce& nonce) {
     std::memcpy(external.bytes, datagram.data() + 44, 16);
     answer.granted.external = unmapped(external);
     return answer;
+}
+
+/// What a gateway says unasked (14.1.2): its clock; `malformed` for anything else.
+inline Result<std::uint32_t> decode_announce(Bytes datagram) {
+    if (datagram.size() < 24 || datagram.size() > 1100 || datagram.size() % 4 != 0 || datagram[0] != std::byte{2} ||
+        datagram[1] != std::byte{0x80} || datagram[3] != std::byte{0})
+        return Errc::malformed;
+    return load_big<std::uint32_t>(datagram.data() + 8);
 }
 
 }  // namespace pcp

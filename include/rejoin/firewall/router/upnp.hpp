@@ -209,6 +209,12 @@ using Request = Text<2047>;
 inline Request get(const Url& url) {
     return Request("GET ").append(url.path).append(" HTTP/1.1\r\nHost: ").append(to_text(url.at)).append("\r\nConnection: close\r\n\r\n");
 }
+/// The same without the scope, which means nothing to the gateway.
+inline Endpoint without_scope(const Endpoint& at) {
+    IpAddress ip = at.ip();
+    ip.scope = 0;
+    return {ip, at.port()};
+}
 
 /// The body of an action, argument by argument, and then the whole request.
 class Action {
@@ -245,7 +251,7 @@ public:
         return Request("POST ")
             .append(service_.control.path)
             .append(" HTTP/1.1\r\nHost: ")
-            .append(to_text(service_.control.at))
+            .append(to_text(without_scope(service_.control.at)))
             .append("\r\nContent-Type: text/xml; charset=\"utf-8\"\r\nSOAPAction: \"")
             .append(service_.type)
             .append("#")

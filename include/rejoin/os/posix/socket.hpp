@@ -82,6 +82,27 @@ public:
         listening_reuse_ = true;
         set(SOL_SOCKET, SO_REUSEADDR, 1);
     }
+    /// Hears what is sent to a multicast group, by the interface that has the address `by`, or for IPv6 by that of the group's scope;
+    /// beside other programs that do (ip(7), ipv6(7)). In place of `bind`.
+    Result<void> join(const IpAddress& group, std::uint16_t port, const IpAddress& by) {
+        set(SOL_SOCKET, SO_REUSEADDR, 1);
+#if !defined(__linux__)
+        set(SOL_SOCKET, SO_REUSEPORT, 1);  // which alone lets several bind there
+#endif
+        IpAddress any;
+        any.family = group.family;
+        if (auto bound = bind(any, port); !bound) return bound;
+        if (group.family == Family::v4) {
+            ip_mreq request{};
+            std::memcpy(&request.imr_multiaddr, group.bytes, 4);
+            std::memcpy(&request.imr_interface, by.bytes, 4);
+            return result(::setsockopt(fd_, IPPROTO_IP, IP_ADD_MEMBERSHIP, &request, sizeof request));
+        }
+        ipv6_mreq request{};
+        std::memcpy(&request.ipv6mr_multiaddr, group.bytes, 16);
+        request.ipv6mr_interface = group.scope;
+        return result(::setsockopt(fd_, IPPROTO_IPV6, IPV6_JOIN_GROUP, &request, sizeof request));
+    }
     Result<void> listen(int backlog) { return result(::listen(fd_, backlog)); }
     /// Starts to connect. `would_block`: under way; when it is writable, `take_error` has the outcome.
     Result<void> connect(const IpAddress& ip, std::uint16_t port) {

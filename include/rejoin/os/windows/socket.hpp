@@ -72,6 +72,26 @@ public:
     /// For a server: nobody else may bind to its port (SO_EXCLUSIVEADDRUSE); before `bind`. Connections that linger do not keep a port from
     /// being bound here; what SO_REUSEADDR does here is to let any program take it away.
     void reuse_address() { set(SOL_SOCKET, SO_EXCLUSIVEADDRUSE, BOOL{TRUE}); }
+    /// Hears what is sent to a multicast group, by the interface that has the address `by`, or for IPv6 by that of the group's scope;
+    /// beside other programs that do (here SO_REUSEADDR is what lets several bind). In place of `bind`.
+    Result<void> join(const IpAddress& group, std::uint16_t port, const IpAddress& by) {
+        set(SOL_SOCKET, SO_REUSEADDR, BOOL{TRUE});
+        IpAddress any;
+        any.family = group.family;
+        if (auto bound = bind(any, port); !bound) return bound;
+        if (group.family == Family::v4) {
+            ip_mreq request{};
+            std::memcpy(&request.imr_multiaddr, group.bytes, 4);
+            std::memcpy(&request.imr_interface, by.bytes, 4);
+            return result(::setsockopt(fd_, IPPROTO_IP, IP_ADD_MEMBERSHIP, reinterpret_cast<const char*>(&request),
+                                       static_cast<int>(sizeof request)));
+        }
+        ipv6_mreq request{};
+        std::memcpy(&request.ipv6mr_multiaddr, group.bytes, 16);
+        request.ipv6mr_interface = group.scope;
+        return result(::setsockopt(fd_, IPPROTO_IPV6, IPV6_ADD_MEMBERSHIP, reinterpret_cast<const char*>(&request),
+                                   static_cast<int>(sizeof request)));
+    }
     /// A backlog of more than 200 has to be asked for as a hint, the number negated, or counts as 200.
     Result<void> listen(int backlog) { return result(::listen(fd_, backlog > 200 ? -backlog : backlog)); }
     /// Starts to connect. `would_block`: under way; when it is writable, `take_error` has the outcome.
