@@ -334,9 +334,10 @@ TEST_CASE("a gateway that speaks only NAT-PMP says so, and is asked that at once
 
     Played silent;
     CHECK(silent.sent() == "pcp ");
-    CHECK(silent.wait(60) == "map address ");
-    CHECK(silent.wait(60) == "search@192.168.7.1:1900 search@192.168.7.1:1900 search@239.255.255.250:1900 search@239.255.255.250:1900 ");
-    CHECK(silent.wait(130) == "pcp ");
+    CHECK(silent.wait(40) == "map address ");
+    CHECK(silent.wait(40) == "search@192.168.7.1:1900 ");
+    CHECK(silent.wait(100) == "search@239.255.255.250:1900 search@192.168.7.1:1900 search@239.255.255.250:1900 search@192.168.7.1:1900 ");
+    CHECK(silent.wait(70) == "pcp ");
     CHECK(silent.mapper.state() == Mapper::State::asking);
     for (int i = 0; i < 100 && silent.mapper.state() == Mapper::State::asking; ++i) silent.wait(50);
     CHECK(silent.mapper.state() == Mapper::State::failed);
@@ -389,7 +390,7 @@ TEST_CASE("IPv6: a pinhole by PCP, or by UPnP, found at the gateway's other addr
     router.scope = 3;
     Played p(router, v6, gateway);
     CHECK(p.sent() == "pcp ");
-    CHECK(p.wait(120).substr(0, 7) == "search@");  // NAT-PMP knows no IPv6
+    CHECK(p.wait(80).substr(0, 7) == "search@");  // NAT-PMP knows no IPv6
     p.find("http://192.168.7.1:5000/root.xml");
     CHECK(p.sent() == "get ");
     p.mapper.http(http(description), p.now);
@@ -409,7 +410,7 @@ TEST_CASE("IPv6: a pinhole by PCP, or by UPnP, found at the gateway's other addr
     CHECK(p.last.find("<UniqueID>42</UniqueID>") != std::string::npos);
 
     Played deaf(router, v6, gateway);  // which hears nobody over IPv6
-    deaf.wait(120);
+    deaf.wait(80);
     deaf.find("http://192.168.7.1:5000/root.xml");
     deaf.sent();
     deaf.mapper.http(http(description), deaf.now);
@@ -502,8 +503,8 @@ TEST_CASE("a gateway that says it was restarted is asked anew, not by everybody 
 
 TEST_CASE("what may be granted after it is closed is taken back too") {
     Played p;
-    p.wait(60);
-    p.wait(60);
+    p.wait(40);
+    p.wait(40);
     p.find("http://192.168.7.1:5000/root.xml");
     p.sent();
     p.mapper.http(http(description), p.now);
@@ -526,7 +527,7 @@ TEST_CASE("what may be granted after it is closed is taken back too") {
     CHECK(p.mapper.state() == Mapper::State::closed);
 
     Played refused;  // there was nothing to take back
-    refused.wait(60);
+    refused.wait(40);
     refused.mapper.close(refused.now);
     refused.mapper.refused(refused.now);
     CHECK(refused.mapper.state() == Mapper::State::closed);

@@ -169,8 +169,8 @@ public:
         if (searches_ > 0) {
             --searches_;
             out.kind = Output::Kind::search;
-            out.to = searches_ < 2 ? Endpoint(upnp::ssdp_group, upnp::ssdp_port) : Endpoint(gateway_v4_, upnp::ssdp_port);
-            out.text = TextView(upnp::search(out.to, 1 + searches_ % 2));
+            out.to = searches_ % 2 == 0 ? Endpoint(gateway_v4_, upnp::ssdp_port) : Endpoint(upnp::ssdp_group, upnp::ssdp_port);
+            out.text = TextView(upnp::search(out.to, 1 + searches_ / 2));
             return true;
         }
         if (std::exchange(send_http_, false)) {
@@ -296,8 +296,9 @@ public:
 private:
     static constexpr int pcp_tries = 4, searches_max = 3, attempts_max = 8;
     static constexpr Duration first_wait = Duration::milliseconds(250);  // RFC 6886, 3.1; PCP's 3 s are for hosts that can wait
-    static constexpr Duration head_start = Duration::milliseconds(60), search_wait = Duration::milliseconds(1000),
-                              http_max = Duration::seconds(3), closing_max = Duration::milliseconds(1000), again = Duration::seconds(600);
+    static constexpr Duration head_start = Duration::milliseconds(40), first_search_wait = Duration::milliseconds(100),
+                              search_wait = Duration::milliseconds(1000), http_max = Duration::seconds(3),
+                              closing_max = Duration::milliseconds(1000), again = Duration::seconds(600);
 
     enum class Step : std::uint8_t { none, searching, describing, addressing, adding, removing };
     struct Lane {
@@ -372,10 +373,12 @@ private:
             upnp_.alive = false;
             return;
         }
-        ++upnp_.tries;
+        // First the gateway alone, which answers at once, and where it does not the group, and for either version. Small devices answer one
+        // after another.
+        const bool first = upnp_.tries++ == 0;
         step_ = Step::searching;
-        searches_ = 4;  // for either version, to the gateway and to the group
-        upnp_.due = now + search_wait;
+        searches_ = first ? 1 : 4;
+        upnp_.due = now + (first ? first_search_wait : search_wait);
     }
     void upnp_failed(Error why, TimePoint now) {
         step_ = Step::none;
