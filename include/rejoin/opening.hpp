@@ -35,7 +35,8 @@ public:
           firewall_(options.firewall),
           mappings_{router::Mapping(loop), router::Mapping(loop)},
           observer_(Delegate<void(const NetworkChange&)>::template to<&Opening::network_changed>(this)),
-          renewal_(loop, Delegate<void()>::template to<&Opening::renew>(this)) {
+          renewal_(loop, Delegate<void()>::template to<&Opening::renew>(this)),
+          look_again_(loop, Delegate<void()>::template to<&Opening::look_again>(this)) {
         for (router::Mapping& mapping : mappings_) mapping.on_change([this] { tell(); });
     }
     Opening(const Opening&) = delete;
@@ -70,15 +71,12 @@ public:
         if (options_.host) {
             if (rule_.expiry == Duration()) rule_.expiry = options_.lease;
             static_cast<void>(firewall_.clear(rule_.app));
-            renew();
-        } else {
-            report_ = firewall_.explain(rule_);
         }
-        if (options_.gateway) {
-            E& events = E::of(loop_);
-            events.observe(observer_);
-            map(events.state());
-        }
+        static_cast<void>(look());
+        arm_renewal();
+        E& events = E::of(loop_);
+        events.observe(observer_);
+        map(events.state());
         tell();
     }
     /// It is not any more.
@@ -86,12 +84,14 @@ public:
         if (!std::exchange(open_, false)) return;
         observer_.unlink();
         renewal_.cancel();
+        look_again_.cancel();
         if (options_.host) report_ = firewall_.revert(rule_);
         for (router::Mapping& mapping : mappings_) mapping.close();
     }
 
 private:
     void map(const NetworkState& network) {
+        if (!options_.gateway) return;
         const Route& v4 = network.route_for(Family::v4);
         for (Family family : {Family::v4, Family::v6}) {
             const Route& route = network.route_for(family);
@@ -112,17 +112,28 @@ private:
             static_cast<void>(mapping.start(want, route.gateway, own, v4.gateway));
         }
     }
+    // How the firewall stands to it, and opens it where that was asked for. Whether that is another than it was.
+    bool look() {
+        firewall::Report fresh = options_.host ? firewall_.apply(rule_) : firewall_.explain(rule_);
+        for (firewall::Gate& gate : report_.gates) gate.changed = false;
+        const bool news = fresh.changed() || !(fresh == report_);
+        report_ = std::move(fresh);
+        return news;
+    }
+    void arm_renewal() {
+        if (options_.host && options_.rule.expiry == Duration())
+            renewal_.after(Duration::milliseconds(options_.lease.milliseconds() / 2 + 1));
+    }
     void renew() {
-        report_ = firewall_.apply(rule_);
-        if (options_.rule.expiry == Duration()) renewal_.after(Duration::milliseconds(options_.lease.milliseconds() / 2 + 1));
+        arm_renewal();
+        look_again();
+    }
+    void look_again() {
+        if (look()) tell();
     }
     void network_changed(const NetworkChange& change) {
         map(E::of(loop_).state());
-        if (!change.settled) return;
-        firewall::Report fresh = options_.host ? firewall_.apply(rule_) : firewall_.explain(rule_);
-        if (fresh == report_) return;
-        report_ = std::move(fresh);
-        tell();
+        if (change.settled) look_again_.schedule();  // once, for all that one happening has changed
     }
     void tell() {
         if (on_change_) on_change_();
@@ -136,6 +147,7 @@ private:
     router::Mapping mappings_[2];
     NetworkObserver observer_;
     Loop::Timer renewal_;
+    Loop::Deferred look_again_;
     Function<void()> on_change_;
     Endpoint local_;
     bool open_ = false;
