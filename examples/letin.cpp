@@ -213,7 +213,7 @@ int main(int argc, char** argv) {
 
     if (what == "map") return map(rule, host, json);
     Firewall::Options options;
-    options.helper = TextView("sudo letin open");
+    options.helper = TextView("sudo letin");
     Firewall firewall(options);
     if (what == "clear") {
         const Error error = firewall.clear(rule.app);

@@ -13,11 +13,11 @@
 namespace rejoin::inline v0_1::firewall {
 
 /// The firewalls of macOS and the BSDs, by their own tools: the application firewall, pf, ipfw. As `LinuxFirewall` in what it promises.
-/// Openings of the application firewall carry no tag; the journal alone knows of them.
+/// Openings of the application firewall carry no tag: the journal alone knows of them, and nothing is opened that it does not take.
 class BsdFirewall {
 public:
     struct Options {
-        Text<255> helper;  ///< as for `LinuxFirewall`
+        Text<255> helper;  ///< unused: the commands say it all
         Text<255> journal = TextView("/var/db/rejoin/openings");
     };
 
@@ -28,23 +28,28 @@ public:
     Report explain(const Rule& rule) { return rule.valid() ? look(rule) : failed(rule, Errc::invalid_argument); }
     Report apply(const Rule& rule) {
         if (!rule.valid()) return failed(rule, Errc::invalid_argument);
-        const Report before = look(rule);
-        Array<Error> errors;
-        bool any = false;
-        for (const Gate& gate : before.gates) {
-            const bool acts = gate.stance == Stance::blocks;
-            any = any || acts || gate.stance == Stance::opened;
-            if (!errors.push(acts ? open(gate, rule) : Error())) return failed(rule, Errc::out_of_memory);
+        Report before = look(rule);
+        bool any = false, opened = false;
+        for (const Gate& gate : before.gates) any = any || gate.stance == Stance::blocks || gate.stance == Stance::opened;
+        // Noted first: of what the application firewall is told, nothing else would tell after a crash.
+        const Journal journal(options_.journal);
+        const JournalEntry entry{tag_of(rule), rule.expiry > Duration() ? realtime_now() / 1000 + rule.seconds() : 0, ::getuid()};
+        JournalEntry old;
+        const bool noted = journal.find(entry.tag, old);
+        const Error unnoted = any ? journal.note(entry) : Error();
+        for (Gate& gate : before.gates) {
+            if (gate.stance == Stance::blocks) gate.error = unnoted ? unnoted : open(gate, rule);
+            opened = opened || gate.stance == Stance::opened || (gate.stance == Stance::blocks && !gate.error);
         }
+        if (any && !opened && !noted) static_cast<void>(journal.note(entry, true));
         Report after = look(rule);
-        for (std::size_t i = 0; i < after.gates.size() && i < before.gates.size(); ++i) {
-            after.gates[i].changed = before.gates[i].stance == Stance::blocks && after.gates[i].stance != Stance::blocks;
-            if (errors[i]) after.gates[i].error = errors[i];
+        for (Gate& gate : after.gates) {
+            const Gate* const was = find_gate(before, gate);
+            if (was == nullptr || was->stance != Stance::blocks) continue;
+            gate.changed = gate.stance != Stance::blocks;
+            if (was->error) gate.error = was->error;
         }
-        if (any) {
-            const JournalEntry entry{tag_of(rule), rule.expiry > Duration() ? realtime_now() / 1000 + rule.seconds() : 0, ::getuid()};
-            after.error = Journal(options_.journal).note(entry);
-        }
+        if (unnoted) after.error = unnoted;
         return after;
     }
     Report verify(const Rule& rule, Proof proof = Proof::none) {
@@ -76,21 +81,37 @@ public:
         }
         keep(journal.note({tag_of(rule), 0, 0}, true));
         Report after = look(rule);
-        for (std::size_t i = 0; i < after.gates.size() && i < before.gates.size(); ++i)
-            after.gates[i].changed = !(after.gates[i].stance == before.gates[i].stance);
-        after.error = first;
+        for (Gate& gate : after.gates)
+            if (const Gate* const was = find_gate(before, gate)) gate.changed = !(gate.stance == was->stance);
+        if (first) after.error = first;
         return after;
     }
+    /// As `LinuxFirewall`'s; of the application firewall's, the journal alone tells.
     template <class F>
     Error each_opening(F f) {
-        return Journal(options_.journal).each([&](const JournalEntry& entry) { f(*rule_of(entry.tag), &entry); });
+        Array<Tag> tags;
+        Array<char> anchored, list;
+        iptables::Words words;
+        words.add("pfctl").add("-q").add("-a").add(pf::anchors).add("-s").add("rules");
+        static_cast<void>(print(words, anchored));
+        static_cast<void>(print(ipfw_list(), list));
+        bool kept = collect_tags(view(anchored), tags) && collect_tags(view(list), tags);
+        const Journal journal(options_.journal);
+        const Error error = journal.each([&](const JournalEntry& entry) { kept = kept && collect_tags(entry.tag, tags); });
+        if (error || !kept) return Errc::out_of_memory;
+        for (const Tag& tag : tags) {
+            JournalEntry entry;
+            const bool noted = journal.find(tag, entry);
+            f(*rule_of(tag), noted ? &entry : nullptr);
+        }
+        return {};
     }
     Error clear(TextView app) {
         Array<Rule> old;
         bool kept = true;
         const std::int64_t now = realtime_now() / 1000;
         Error first = each_opening([&](const Rule& rule, const JournalEntry* entry) {
-            if (rule.app == app && entry->until != 0 && entry->until <= now) kept = kept && old.push(rule);
+            if (rule.app == app && (entry == nullptr || (entry->until != 0 && entry->until <= now))) kept = kept && old.push(rule);
         });
         for (const Rule& rule : old)
             if (const Error error = revert(rule).error; error && !first) first = error;

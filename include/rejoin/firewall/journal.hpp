@@ -5,6 +5,7 @@
 
 #if !defined(_WIN32)
 #include <stdio.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 
 #include <rejoin/os/posix/file.hpp>
@@ -76,17 +77,8 @@ public:
     }
     /// Says that instead of what it said of that tag before; `gone`: it says nothing of it any more. The system's error; `out_of_memory`.
     Error note(const JournalEntry& entry, bool gone = false) const {
-        Array<char> all;
-        bool kept = true, there = false;
-        read([&](const JournalEntry& other) {
-            if (other.tag == entry.tag) return static_cast<void>(there = true);
-            const auto line = to_line(other);
-            kept = kept && all.append(line.data(), line.size());
-        });
-        if (gone && !there) return {};
-        const auto line = to_line(entry);
-        if (!gone) kept = kept && all.append(line.data(), line.size());
-        if (!kept) return Errc::out_of_memory;
+        JournalEntry there;
+        if (gone && !find(entry.tag, there)) return {};
         Text<255> folder(path_);
         for (std::size_t i = path_.size(); i-- > 1;)
             if (path_.data()[i] == '/') {
@@ -94,21 +86,37 @@ public:
                 break;
             }
         ::mkdir(folder.c_str(), 0755);
+        // Nobody else writes meanwhile; that may be locked by nobody without privilege, who could keep it for ever.
+        const int lock = ::open(Text<260>(path_).append(".lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+        if (lock < 0) return Error::system(errno);
+        Error error = ::flock(lock, LOCK_EX) == 0 ? Error() : Error::system(errno);
+        if (!error) error = replace(entry, gone);
+        ::close(lock);
+        return error;
+    }
+
+private:
+    Error replace(const JournalEntry& entry, bool gone) const {
+        Array<char> all;
+        bool kept = true;
+        const bool was_read = read([&](const JournalEntry& other) {
+            const auto line = to_line(other);
+            if (!(other.tag == entry.tag)) kept = kept && all.append(line.data(), line.size());
+        });
+        const auto line = to_line(entry);
+        if (!gone) kept = kept && all.append(line.data(), line.size());
+        if (!was_read || !kept) return Errc::out_of_memory;
         const Text<260> fresh = Text<260>(path_).append(".new");
         const int fd = ::open(fresh.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
         if (fd < 0) return Error::system(errno);
         const ssize_t wrote = ::write(fd, all.data(), all.size());
-        const Error error = wrote < 0                                      ? Error::system(errno)
-                            : static_cast<std::size_t>(wrote) < all.size() ? Error::system(ENOSPC)
-                                                                           : Error();
-        if (::close(fd) != 0 && !error) return Error::system(errno);
+        Error error = wrote < 0 ? Error::system(errno) : static_cast<std::size_t>(wrote) < all.size() ? Error::system(ENOSPC) : Error();
+        if (::close(fd) != 0 && !error) error = Error::system(errno);
         if (!error && ::rename(fresh.c_str(), path_.c_str()) == 0) return {};
-        const Error why = error ? error : Error::system(errno);
+        if (!error) error = Error::system(errno);
         ::unlink(fresh.c_str());
-        return why;
+        return error;
     }
-
-private:
     template <class F>
     bool read(F f) const {
         Array<std::byte> room;

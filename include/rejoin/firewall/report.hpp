@@ -73,6 +73,27 @@ struct Report {
     }
 };
 
+/// The same gate in another report; null where it is not there.
+inline const Gate* find_gate(const Report& in, const Gate& like) {
+    for (const Gate& gate : in.gates)
+        if (gate.system == like.system && gate.where == like.where) return &gate;
+    return nullptr;
+}
+/// What `revert` has changed: the gates that were opened before it, and are not any more.
+inline void mark_reverted(const Report& before, Report& after) {
+    for (Gate& gate : after.gates)
+        if (const Gate* const was = find_gate(before, gate)) gate.changed = was->stance == Stance::opened && gate.stance != Stance::opened;
+    for (const Gate& was : before.gates) {
+        if (was.stance != Stance::opened || find_gate(after, was) != nullptr) continue;
+        Gate gate;  // it has nothing to say any more
+        gate.system = was.system;
+        gate.stance = Stance::allows;
+        gate.changed = true;
+        gate.where = was.where;
+        if (!after.gates.push(std::move(gate))) after.error = Errc::out_of_memory;
+    }
+}
+
 /// In one line, for people: nothing is called open that nobody has reached.
 inline Description summary(const Report& report) {
     Description text;

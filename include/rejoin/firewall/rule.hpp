@@ -135,6 +135,21 @@ inline Result<Rule> rule_of(TextView tag) {
     return rule;
 }
 
+/// Adds the tags that stand in a text, each once; false when memory is out.
+inline bool collect_tags(TextView text, Array<Tag>& to) {
+    for (; text.size() > 7; text = detail::behind(text, 1)) {
+        if (!detail::starts(text, "rejoin:")) continue;
+        std::size_t end = 0;
+        while (end < text.size() && detail::made_of({text.data() + end, 1}, "._-:/")) ++end;
+        const TextView tag(text.data(), end);
+        bool known = !rule_of(tag);
+        for (const Tag& other : to) known = known || other == tag;
+        if (!known && !to.push(Tag(tag))) return false;
+        text = detail::behind(text, end - 1);
+    }
+    return true;
+}
+
 /// A command as an administrator types it: its words, each quoted where a POSIX shell would take it for something else.
 using Command = Text<1535>;
 inline void add_word(Command& to, TextView word) {

@@ -31,11 +31,11 @@ public:
         if (!blocked) return look(rule);
         const Error error = policy_.add(with_program(rule));
         Report after = look(rule);
-        for (std::size_t i = 0; i < after.gates.size() && i < before.gates.size(); ++i) {
-            Gate& gate = after.gates[i];
-            if (before.gates[i].stance != Stance::blocks) continue;
+        for (Gate& gate : after.gates) {
+            const Gate* const was = find_gate(before, gate);
+            if (was == nullptr || was->stance != Stance::blocks) continue;
             gate.changed = gate.stance == Stance::opened;
-            if (gate.stance != Stance::opened) gate.error = error ? error : Error(Errc::unsupported);  // it said yes, and reads otherwise
+            if (!gate.changed) gate.error = error ? error : Error(Errc::unsupported);  // it said yes, and reads otherwise
         }
         return after;
     }
@@ -51,9 +51,8 @@ public:
         for (const windows::KnownRule& known : state_.rules) there = there || known.name == TextView(tag_of(rule));
         const Error error = there ? policy_.remove(rule) : Error();
         Report after = look(rule);
-        for (std::size_t i = 0; i < after.gates.size() && i < before.gates.size(); ++i)
-            after.gates[i].changed = before.gates[i].stance == Stance::opened && after.gates[i].stance != Stance::opened;
-        after.error = error;
+        mark_reverted(before, after);
+        if (error) after.error = error;
         return after;
     }
     /// `entry` is always null.

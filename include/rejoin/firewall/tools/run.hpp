@@ -31,7 +31,9 @@ inline Result<int> run_tool(const iptables::Words& words, Array<char>& output) {
     ProgramStart start;
     start.arguments = arguments;
     start.standard_io = theirs.fd();
+    start.standard_error = ::open("/dev/null", O_WRONLY | O_CLOEXEC);  // this program's is not for tools to write to
     const auto child = start_program(start);
+    if (start.standard_error >= 0) ::close(start.standard_error);
     if (!child) return child.error();
     theirs.close();
     const TimePoint until = monotonic_now() + Duration::seconds(10);

@@ -30,6 +30,7 @@ struct ProgramStart {
     const char* const* arguments = nullptr;
     /// Becomes its standard input and output, as inetd does it; -1: none.
     int standard_io = -1;
+    int standard_error = -1;  ///< becomes its standard error; -1: it has this process'
     /// Become its descriptors 3, 4, … with LISTEN_FDS, LISTEN_FDNAMES and LISTEN_PID, as sd_listen_fds(3) expects them.
     std::span<const NamedDescriptor> listen;
     /// Becomes a Node child's channel, behind those, with NODE_CHANNEL_FD; -1: none. `Channel` speaks over the other end of its pair.
@@ -125,6 +126,7 @@ inline Result<pid_t> start_program(const ProgramStart& start) {
     Error error;
     for (int place : {0, 1})
         if (start.standard_io >= 0 && !error) error = moves.add(start.standard_io, place, above, true);
+    if (start.standard_error >= 0 && !error) error = moves.add(start.standard_error, 2, above, true);
     for (const NamedDescriptor& named : start.listen)
         if (!error) error = moves.add(named.fd, to++, above, named.blocks);
     if (start.channel >= 0 && !error) error = moves.add(start.channel, to, above, false);
