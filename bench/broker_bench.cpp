@@ -19,7 +19,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <mutex>
-#include <rejoin.hpp>
+#include <rejoin/signal.hpp>
 #include <string>
 #include <vector>
 

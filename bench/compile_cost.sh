@@ -33,7 +33,7 @@ int main() {
     loop.run();
 }
 END
-[ "$include" = include ] && publish=rejoin/mqtt_client.hpp || publish=rejoin.hpp
+[ "$include" = include ] && publish=rejoin/mqtt_client.hpp || publish=rejoin/signal.hpp
 sed -i "s|INCLUDE|<$publish>|" "$work/publish.cpp"
 
 seconds() {  # of processor time, user and system

@@ -11,7 +11,7 @@
 #include <cstdlib>
 #include <memory>
 #include <random>
-#include <rejoin.hpp>
+#include <rejoin/signal.hpp>
 #include <string>
 #include <vector>
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-#include <rejoin.hpp>
+#include <rejoin/signal.hpp>
 #include <cstdio>
 
 int main(int argc, char** argv) {

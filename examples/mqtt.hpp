@@ -4,7 +4,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <rejoin.hpp>
+#include <rejoin/signal.hpp>
 #include <string>
 
 /// What mqtt_pub and mqtt_sub have in common: whom to go to, and as whom.

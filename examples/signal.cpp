@@ -3,7 +3,7 @@
 #include <cstdarg>
 #include <cstdio>
 #include <cstring>
-#include <rejoin.hpp>
+#include <rejoin/signal.hpp>
 #include <string>
 #include <thread>
 #include <vector>

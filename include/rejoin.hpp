@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-// All of rejoin but what many programs do without: firewalls and routers (rejoin/opening.hpp, rejoin/reach.hpp), and the adaptors to the
-// standard types (rejoin/std.hpp) and to OpenSSL (rejoin/openssl.hpp).
+// All of rejoin but what many programs do without: MQTT and the messages over it (rejoin/signal.hpp), firewalls and routers
+// (rejoin/opening.hpp, rejoin/reach.hpp), and the adaptors to the standard types (rejoin/std.hpp) and to OpenSSL (rejoin/openssl.hpp).
 #include <rejoin/handoff/plain_end.hpp>
 #include <rejoin/handoff/push.hpp>
 #include <rejoin/listener.hpp>
@@ -11,7 +11,5 @@
 #include <rejoin/os/posix/program.hpp>
 #include <rejoin/os/pull_socket.hpp>
 #include <rejoin/pipe.hpp>
-#include <rejoin/signal.hpp>
 #include <rejoin/transport/faulty.hpp>
-#include <rejoin/transport/mqtt.hpp>
 #include <rejoin/transport/tls.hpp>

@@ -59,7 +59,12 @@ set(head "// SPDX-License-Identifier: BSL-1.0\n// Made by amalgamate.cmake from 
 append(rejoin.hpp)
 write(rejoin.hpp "${head}${made}")
 
-# On top of the single header, apart: firewalls and routers, and the adaptors to the standard types and to OpenSSL.
+# On top of the single header, apart: MQTT, firewalls and routers, and the adaptors to the standard types and to OpenSSL.
+set(in_rejoin ${known})
+set(made "#include <rejoin.hpp>\n")
+append(rejoin/signal.hpp)
+write(rejoin/signal.hpp "${head}${made}")
+set(known ${in_rejoin})
 set(made "#include <rejoin.hpp>\n")
 append(rejoin/opening.hpp)
 list(APPEND known rejoin/opening.hpp)

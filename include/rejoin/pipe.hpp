@@ -815,7 +815,7 @@ private:
             const bool by_another = attempt->interface_index != 0;
             const IpAddress to = attempt->to;
             drop_attempt(*attempt);
-            if (!by_another) return failed(to, classify(opened.error(), Stage::connecting, {options_->from, &events().state()}));
+            if (!by_another) return failed(to, classify(opened.error(), Stage::connecting, {options_->from, &events().state(), to}));
             if (cause_ != Cause::loss) return this->attempt();  // by the system's choice
             call_off();
             return true;
@@ -924,8 +924,8 @@ private:
         }
     }
     [[gnu::cold]] void attempt_failed(Attempt& attempt, Error error) {
-        Failure why = classify(error, attempt.stage, {options_->from, &events().state()});
         const IpAddress to = attempt.to;
+        Failure why = classify(error, attempt.stage, {options_->from, &events().state(), to});
         const bool by_another = attempt.interface_index != 0;
         Endpoint elsewhere;
         if constexpr (survives) {

@@ -5,6 +5,7 @@
 #include <rejoin/os/clock.hpp>
 #include <rejoin/os/entropy.hpp>
 #include <rejoin/signalling/exchange.hpp>
+#include <rejoin/transport/mqtt.hpp>
 
 namespace rejoin::inline v0_1 {
 

@@ -133,6 +133,21 @@ inline Result<Rule> rule_of(TextView tag) {
     return rule;
 }
 
+/// Adds the tags that stand in a text, each once; false when memory is out.
+inline bool collect_tags(TextView text, Array<Tag>& to) {
+    for (; text.size() > 7; text = detail::behind(text, 1)) {
+        if (!detail::starts(text, "rejoin:")) continue;
+        std::size_t end = 0;
+        while (end < text.size() && detail::made_of({text.data() + end, 1}, "._-:/")) ++end;
+        const TextView tag(text.data(), end);
+        bool known = !rule_of(tag);
+        for (const Tag& other : to) known = known || other == tag;
+        if (!known && !to.push(Tag(tag))) return false;
+        text = detail::behind(text, end - 1);
+    }
+    return true;
+}
+
 /// A command as an administrator types it: its words, each quoted where a POSIX shell would take it for something else.
 using Command = Text<1535>;
 inline void add_word(Command& to, TextView word) {
@@ -934,8 +949,8 @@ public:
         if (searches_ > 0) {
             --searches_;
             out.kind = Output::Kind::search;
-            out.to = searches_ < 2 ? Endpoint(upnp::ssdp_group, upnp::ssdp_port) : Endpoint(gateway_v4_, upnp::ssdp_port);
-            out.text = TextView(upnp::search(out.to, 1 + searches_ % 2));
+            out.to = searches_ % 2 == 0 ? Endpoint(gateway_v4_, upnp::ssdp_port) : Endpoint(upnp::ssdp_group, upnp::ssdp_port);
+            out.text = TextView(upnp::search(out.to, 1 + searches_ / 2));
             return true;
         }
         if (std::exchange(send_http_, false)) {
@@ -1061,8 +1076,9 @@ public:
 private:
     static constexpr int pcp_tries = 4, searches_max = 3, attempts_max = 8;
     static constexpr Duration first_wait = Duration::milliseconds(250);  // RFC 6886, 3.1; PCP's 3 s are for hosts that can wait
-    static constexpr Duration head_start = Duration::milliseconds(60), search_wait = Duration::milliseconds(1000),
-                              http_max = Duration::seconds(3), closing_max = Duration::milliseconds(1000), again = Duration::seconds(600);
+    static constexpr Duration head_start = Duration::milliseconds(40), first_search_wait = Duration::milliseconds(100),
+                              search_wait = Duration::milliseconds(1000), http_max = Duration::seconds(3),
+                              closing_max = Duration::milliseconds(1000), again = Duration::seconds(600);
 
     enum class Step : std::uint8_t { none, searching, describing, addressing, adding, removing };
     struct Lane {
@@ -1137,10 +1153,12 @@ private:
             upnp_.alive = false;
             return;
         }
-        ++upnp_.tries;
+        // First the gateway alone, which answers at once, and where it does not the group, and for either version. Small devices answer one
+        // after another.
+        const bool first = upnp_.tries++ == 0;
         step_ = Step::searching;
-        searches_ = 4;  // for either version, to the gateway and to the group
-        upnp_.due = now + search_wait;
+        searches_ = first ? 1 : 4;
+        upnp_.due = now + (first ? first_search_wait : search_wait);
     }
     void upnp_failed(Error why, TimePoint now) {
         step_ = Step::none;
@@ -1519,6 +1537,7 @@ private:
 
 #if !defined(_WIN32)
 #include <stdio.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 
 #endif
@@ -1589,17 +1608,8 @@ public:
     }
     /// Says that instead of what it said of that tag before; `gone`: it says nothing of it any more. The system's error; `out_of_memory`.
     Error note(const JournalEntry& entry, bool gone = false) const {
-        Array<char> all;
-        bool kept = true, there = false;
-        read([&](const JournalEntry& other) {
-            if (other.tag == entry.tag) return static_cast<void>(there = true);
-            const auto line = to_line(other);
-            kept = kept && all.append(line.data(), line.size());
-        });
-        if (gone && !there) return {};
-        const auto line = to_line(entry);
-        if (!gone) kept = kept && all.append(line.data(), line.size());
-        if (!kept) return Errc::out_of_memory;
+        JournalEntry there;
+        if (gone && !find(entry.tag, there)) return {};
         Text<255> folder(path_);
         for (std::size_t i = path_.size(); i-- > 1;)
             if (path_.data()[i] == '/') {
@@ -1607,21 +1617,37 @@ public:
                 break;
             }
         ::mkdir(folder.c_str(), 0755);
+        // Nobody else writes meanwhile; that may be locked by nobody without privilege, who could keep it for ever.
+        const int lock = ::open(Text<260>(path_).append(".lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+        if (lock < 0) return Error::system(errno);
+        Error error = ::flock(lock, LOCK_EX) == 0 ? Error() : Error::system(errno);
+        if (!error) error = replace(entry, gone);
+        ::close(lock);
+        return error;
+    }
+
+private:
+    Error replace(const JournalEntry& entry, bool gone) const {
+        Array<char> all;
+        bool kept = true;
+        const bool was_read = read([&](const JournalEntry& other) {
+            const auto line = to_line(other);
+            if (!(other.tag == entry.tag)) kept = kept && all.append(line.data(), line.size());
+        });
+        const auto line = to_line(entry);
+        if (!gone) kept = kept && all.append(line.data(), line.size());
+        if (!was_read || !kept) return Errc::out_of_memory;
         const Text<260> fresh = Text<260>(path_).append(".new");
         const int fd = ::open(fresh.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
         if (fd < 0) return Error::system(errno);
         const ssize_t wrote = ::write(fd, all.data(), all.size());
-        const Error error = wrote < 0                                      ? Error::system(errno)
-                            : static_cast<std::size_t>(wrote) < all.size() ? Error::system(ENOSPC)
-                                                                           : Error();
-        if (::close(fd) != 0 && !error) return Error::system(errno);
+        Error error = wrote < 0 ? Error::system(errno) : static_cast<std::size_t>(wrote) < all.size() ? Error::system(ENOSPC) : Error();
+        if (::close(fd) != 0 && !error) error = Error::system(errno);
         if (!error && ::rename(fresh.c_str(), path_.c_str()) == 0) return {};
-        const Error why = error ? error : Error::system(errno);
+        if (!error) error = Error::system(errno);
         ::unlink(fresh.c_str());
-        return why;
+        return error;
     }
-
-private:
     template <class F>
     bool read(F f) const {
         Array<std::byte> room;
@@ -1705,6 +1731,27 @@ struct Report {
         return true;
     }
 };
+
+/// The same gate in another report; null where it is not there.
+inline const Gate* find_gate(const Report& in, const Gate& like) {
+    for (const Gate& gate : in.gates)
+        if (gate.system == like.system && gate.where == like.where) return &gate;
+    return nullptr;
+}
+/// What `revert` has changed: the gates that were opened before it, and are not any more.
+inline void mark_reverted(const Report& before, Report& after) {
+    for (Gate& gate : after.gates)
+        if (const Gate* const was = find_gate(before, gate)) gate.changed = was->stance == Stance::opened && gate.stance != Stance::opened;
+    for (const Gate& was : before.gates) {
+        if (was.stance != Stance::opened || find_gate(after, was) != nullptr) continue;
+        Gate gate;  // it has nothing to say any more
+        gate.system = was.system;
+        gate.stance = Stance::allows;
+        gate.changed = true;
+        gate.where = was.where;
+        if (!after.gates.push(std::move(gate))) after.error = Errc::out_of_memory;
+    }
+}
 
 /// In one line, for people: nothing is called open that nobody has reached.
 inline Description summary(const Report& report) {
@@ -2210,13 +2257,6 @@ inline bool judge(const State& state, const Rule& rule, bool signed_, Gate& gate
     return true;
 }
 
-/// The Local Network permission (macOS 15) is asked of the user once for each program, and no tool tells of it. Its symptom: connecting to
-/// an address of the own subnet fails at once with EHOSTUNREACH, though the default gateway's neighbours are reached by others. `error`:
-/// what connecting to such a peer came to; `local`: the peer is on the own subnet; `elsewhere`: connecting to the internet works.
-constexpr bool denies_local_network(Error error, bool local, bool elsewhere) {
-    return local && elsewhere && error == Error::system(65);  // EHOSTUNREACH of macOS
-}
-
 }  // namespace rejoin::inline v0_1::firewall::application_firewall
 
 // pf(4) of macOS, FreeBSD and OpenBSD, as `pfctl -s rules` prints it, and ipfw(8) of FreeBSD, as `ipfw list` does. Pure.
@@ -2509,7 +2549,9 @@ inline Result<int> run_tool(const iptables::Words& words, Array<char>& output) {
     ProgramStart start;
     start.arguments = arguments;
     start.standard_io = theirs.fd();
+    start.standard_error = ::open("/dev/null", O_WRONLY | O_CLOEXEC);  // this program's is not for tools to write to
     const auto child = start_program(start);
+    if (start.standard_error >= 0) ::close(start.standard_error);
     if (!child) return child.error();
     theirs.close();
     const TimePoint until = monotonic_now() + Duration::seconds(10);
@@ -2545,11 +2587,11 @@ inline Result<int> run_tool(const iptables::Words& words, Array<char>& output) {
 namespace rejoin::inline v0_1::firewall {
 
 /// The firewalls of macOS and the BSDs, by their own tools: the application firewall, pf, ipfw. As `LinuxFirewall` in what it promises.
-/// Openings of the application firewall carry no tag; the journal alone knows of them.
+/// Openings of the application firewall carry no tag: the journal alone knows of them, and nothing is opened that it does not take.
 class BsdFirewall {
 public:
     struct Options {
-        Text<255> helper;  ///< as for `LinuxFirewall`
+        Text<255> helper;  ///< unused: the commands say it all
         Text<255> journal = TextView("/var/db/rejoin/openings");
     };
 
@@ -2560,23 +2602,28 @@ public:
     Report explain(const Rule& rule) { return rule.valid() ? look(rule) : failed(rule, Errc::invalid_argument); }
     Report apply(const Rule& rule) {
         if (!rule.valid()) return failed(rule, Errc::invalid_argument);
-        const Report before = look(rule);
-        Array<Error> errors;
-        bool any = false;
-        for (const Gate& gate : before.gates) {
-            const bool acts = gate.stance == Stance::blocks;
-            any = any || acts || gate.stance == Stance::opened;
-            if (!errors.push(acts ? open(gate, rule) : Error())) return failed(rule, Errc::out_of_memory);
+        Report before = look(rule);
+        bool any = false, opened = false;
+        for (const Gate& gate : before.gates) any = any || gate.stance == Stance::blocks || gate.stance == Stance::opened;
+        // Noted first: of what the application firewall is told, nothing else would tell after a crash.
+        const Journal journal(options_.journal);
+        const JournalEntry entry{tag_of(rule), rule.expiry > Duration() ? realtime_now() / 1000 + rule.seconds() : 0, ::getuid()};
+        JournalEntry old;
+        const bool noted = journal.find(entry.tag, old);
+        const Error unnoted = any ? journal.note(entry) : Error();
+        for (Gate& gate : before.gates) {
+            if (gate.stance == Stance::blocks) gate.error = unnoted ? unnoted : open(gate, rule);
+            opened = opened || gate.stance == Stance::opened || (gate.stance == Stance::blocks && !gate.error);
         }
+        if (any && !opened && !noted) static_cast<void>(journal.note(entry, true));
         Report after = look(rule);
-        for (std::size_t i = 0; i < after.gates.size() && i < before.gates.size(); ++i) {
-            after.gates[i].changed = before.gates[i].stance == Stance::blocks && after.gates[i].stance != Stance::blocks;
-            if (errors[i]) after.gates[i].error = errors[i];
+        for (Gate& gate : after.gates) {
+            const Gate* const was = find_gate(before, gate);
+            if (was == nullptr || was->stance != Stance::blocks) continue;
+            gate.changed = gate.stance != Stance::blocks;
+            if (was->error) gate.error = was->error;
         }
-        if (any) {
-            const JournalEntry entry{tag_of(rule), rule.expiry > Duration() ? realtime_now() / 1000 + rule.seconds() : 0, ::getuid()};
-            after.error = Journal(options_.journal).note(entry);
-        }
+        if (unnoted) after.error = unnoted;
         return after;
     }
     Report verify(const Rule& rule, Proof proof = Proof::none) {
@@ -2608,21 +2655,37 @@ public:
         }
         keep(journal.note({tag_of(rule), 0, 0}, true));
         Report after = look(rule);
-        for (std::size_t i = 0; i < after.gates.size() && i < before.gates.size(); ++i)
-            after.gates[i].changed = !(after.gates[i].stance == before.gates[i].stance);
-        after.error = first;
+        for (Gate& gate : after.gates)
+            if (const Gate* const was = find_gate(before, gate)) gate.changed = !(gate.stance == was->stance);
+        if (first) after.error = first;
         return after;
     }
+    /// As `LinuxFirewall`'s; of the application firewall's, the journal alone tells.
     template <class F>
     Error each_opening(F f) {
-        return Journal(options_.journal).each([&](const JournalEntry& entry) { f(*rule_of(entry.tag), &entry); });
+        Array<Tag> tags;
+        Array<char> anchored, list;
+        iptables::Words words;
+        words.add("pfctl").add("-q").add("-a").add(pf::anchors).add("-s").add("rules");
+        static_cast<void>(print(words, anchored));
+        static_cast<void>(print(ipfw_list(), list));
+        bool kept = collect_tags(view(anchored), tags) && collect_tags(view(list), tags);
+        const Journal journal(options_.journal);
+        const Error error = journal.each([&](const JournalEntry& entry) { kept = kept && collect_tags(entry.tag, tags); });
+        if (error || !kept) return Errc::out_of_memory;
+        for (const Tag& tag : tags) {
+            JournalEntry entry;
+            const bool noted = journal.find(tag, entry);
+            f(*rule_of(tag), noted ? &entry : nullptr);
+        }
+        return {};
     }
     Error clear(TextView app) {
         Array<Rule> old;
         bool kept = true;
         const std::int64_t now = realtime_now() / 1000;
         Error first = each_opening([&](const Rule& rule, const JournalEntry* entry) {
-            if (rule.app == app && entry->until != 0 && entry->until <= now) kept = kept && old.push(rule);
+            if (rule.app == app && (entry == nullptr || (entry->until != 0 && entry->until <= now))) kept = kept && old.push(rule);
         });
         for (const Rule& rule : old)
             if (const Error error = revert(rule).error; error && !first) first = error;
@@ -4372,143 +4435,13 @@ inline bool enabled(TextView conf) {
 
 namespace rejoin::inline v0_1::firewall {
 
-/// The firewalls of a Linux host, all of them: what would drop is read from the kernel, and changed through whoever is in charge of it, or
-/// it would be lost when that starts again: firewalld, ufw, iptables, or nobody. Of the network namespace of the thread that asks. Every
-/// call reads everything anew, and may block for as long as the system's tools take.
-class LinuxFirewall {
-public:
-    struct Options {
-        /// What an administrator can run where nothing can be read, with the rule behind it: `sudo letin open`. Empty: nothing is
-        /// suggested.
-        Text<255> helper;
-        Text<255> journal = TextView("/var/lib/rejoin/openings");
-    };
+/// What stands between a port of this host and the others: read from the kernel, whoever has put it there. Changes nothing.
+class LinuxView {
+protected:
+    LinuxView() = default;
+    // `helper`: as `LinuxFirewall::Options` has it.
+    explicit LinuxView(const Text<255>& helper) : helper_(helper) {}
 
-    LinuxFirewall() = default;
-    explicit LinuxFirewall(const Options& options) : options_(options) {}
-
-    /// What is active. Changes nothing, and asks for nothing.
-    Report detect() { return look(Rule()); }
-    /// What stands between the rule and the others, and what could be done about it. Changes nothing.
-    Report explain(const Rule& rule) { return rule.valid() ? look(rule) : refused(rule); }
-    /// Opens the least, wherever it is blocked and may be opened; says then how it is. Where it is let in already nothing changes, but that
-    /// what expires has its whole time again.
-    Report apply(const Rule& rule) {
-        if (!rule.valid()) return refused(rule);
-        const Report before = look(rule);
-        Array<Error> errors;
-        for (const Gate& gate : before.gates)
-            if (!errors.push(gate.stance == Stance::blocks   ? open(gate, rule)
-                             : gate.stance == Stance::opened ? renew(gate, rule)
-                                                             : Error()))
-                return failed(rule, Errc::out_of_memory);
-        if (const Error error = open_chains(rule))
-            for (std::size_t i = 0; i < before.gates.size(); ++i)
-                if (before.gates[i].system == System::nftables && before.gates[i].stance == Stance::blocks) errors[i] = error;
-        Report after = look(rule);
-        bool any = false;
-        for (std::size_t i = 0; i < after.gates.size() && i < before.gates.size(); ++i) {
-            Gate& gate = after.gates[i];
-            if (!(gate.where == before.gates[i].where)) continue;
-            gate.changed = gate.stance == Stance::opened && before.gates[i].stance == Stance::blocks;
-            if (errors[i] && gate.stance != Stance::unknown) gate.error = errors[i];
-            any = any || gate.stance == Stance::opened;
-        }
-        if (any) {
-            const JournalEntry entry{tag_of(rule), rule.expiry > Duration() ? seconds_now() + rule.seconds() : 0, ::getuid()};
-            if (const Error error = Journal(options_.journal).note(entry)) after.error = error;
-        }
-        return after;
-    }
-    /// How it is now, as far as this host can tell; `proof`: what another host has found out.
-    Report verify(const Rule& rule, Proof proof = Proof::none) {
-        Report report = explain(rule);
-        report.proof = proof;
-        return report;
-    }
-    /// Takes away whatever carries the rule's tag, and nothing else.
-    Report revert(const Rule& rule) {
-        if (!rule.valid()) return refused(rule);
-        Report before = look(rule);
-        Error first;
-        const auto keep = [&](Error error) {
-            if (error && !first) first = error;
-        };
-        keep(close_chains(rule));
-        for (const Legacy& legacy : legacies_) keep(remove(legacy.tool, {legacy.text.data(), legacy.text.size()}, rule));
-        if (::access(ufw::profile_path(rule).c_str(), F_OK) == 0) {
-            Array<char> rules;
-            Rule there = rule;
-            if (read_ufw(rules)) there.interface_name = ufw::interface_of({rules.data(), rules.size()}, ufw::profile(rule));
-            keep(run(ufw::words(there, false, true)));
-            if (::unlink(ufw::profile_path(rule).c_str()) != 0) keep(Error::system(errno));
-        }
-        if (auto client = firewalld::Client::connect()) {
-            Array<Text<32>> zones;
-            keep(client->each_rule([&](TextView zone, TextView one) {
-                if (one == TextView(firewalld::rich_rule(rule))) zones.push(Text<32>(zone));
-            }));
-            for (const Text<32>& zone : zones) keep(client->remove(rule, zone));
-        }
-        keep(Journal(options_.journal).note({tag_of(rule), 0, 0}, true));
-        Report after = look(rule);
-        for (std::size_t i = 0; i < after.gates.size() && i < before.gates.size(); ++i)
-            after.gates[i].changed = before.gates[i].stance == Stance::opened && after.gates[i].stance != Stance::opened;
-        after.error = first;
-        return after;
-    }
-    /// Calls `f(const Rule&, const JournalEntry*)` with each opening that is there, found by its tag; the entry is null where the journal
-    /// says nothing of it.
-    template <class F>
-    Error each_opening(F f) {
-        const Report report = look(Rule());
-        Array<Tag> tags;
-        bool kept = true;
-        const auto found = [&](TextView text) {
-            for (std::size_t i = 0; i + 7 < text.size(); ++i) {
-                if (!detail::starts(detail::behind(text, i), "rejoin:")) continue;
-                std::size_t end = i;
-                while (end < text.size() && (detail::is_letter_or_digit(text[end]) || made_for_tags(text[end]))) ++end;
-                const TextView tag(text.data() + i, end - i);
-                bool known = tag.size() > 56 || !rule_of(tag);
-                for (const Tag& other : tags) known = known || other == tag;
-                if (!known) kept = kept && tags.push(Tag(tag));
-                i = end;
-            }
-        };
-        for (const nft::Ruleset::Entry& entry : ruleset_.rules()) found(entry.comment);
-        for (const Legacy& legacy : legacies_) found({legacy.text.data(), legacy.text.size()});
-        if (auto client = firewalld::Client::connect()) static_cast<void>(client->each_rule([&](TextView, TextView one) { found(one); }));
-        Array<char> rules;
-        if (read_ufw(rules)) {
-            // ufw writes a comment as hexadecimal digits: a profile of that name tells as much.
-            const TextView text(rules.data(), rules.size());
-            for (std::size_t i = 0; i + 12 < text.size(); ++i)
-                if (detail::starts(detail::behind(text, i), "dapp_rejoin-")) profile_found(detail::behind(text, i + 5), found);
-        }
-        if (!kept) return Errc::out_of_memory;
-        for (const Tag& tag : tags) {
-            JournalEntry entry;
-            const bool noted = Journal(options_.journal).find(tag, entry);
-            f(*rule_of(tag), noted ? &entry : nullptr);
-        }
-        return report.error;
-    }
-    /// Takes away what a program of that name has left behind: what has expired, and what nobody has noted. To be called when it starts.
-    Error clear(TextView app) {
-        Array<Rule> old;
-        bool kept = true;
-        const std::int64_t now = seconds_now();
-        const Error error = each_opening([&](const Rule& rule, const JournalEntry* entry) {
-            if (rule.app == app && (entry == nullptr || (entry->until != 0 && entry->until <= now))) kept = kept && old.push(rule);
-        });
-        Error first = kept ? error : Error(Errc::out_of_memory);
-        for (const Rule& rule : old)
-            if (const Error why = revert(rule).error; why && !first) first = why;
-        return first;
-    }
-
-private:
     // A chain through which it comes.
     struct Seen {
         std::size_t chain = 0;
@@ -4517,53 +4450,11 @@ private:
         std::size_t rule = nft::Ruleset::no_rule;  // the first that drops
         std::uint64_t opened = 0;                  // that of the tag
     };
+    // What `iptables-legacy-save` prints.
     struct Legacy {
         const char* tool;
         Array<char> text;
     };
-
-    static Report refused(const Rule& rule) { return failed(rule, Errc::invalid_argument); }
-    static Report failed(const Rule& rule, Error error) {
-        Report report;
-        report.rule = rule;
-        report.error = error;
-        return report;
-    }
-    static std::int64_t seconds_now() { return realtime_now() / 1000; }
-    static bool made_for_tags(char c) { return c == '.' || c == '_' || c == '-' || c == ':' || c == '/'; }
-    // `rejoin-app-tcp-7000` as the tag that it was made from.
-    template <class F>
-    static void profile_found(TextView text, F found) {
-        std::size_t end = 0;
-        while (end < text.size() && (detail::is_letter_or_digit(text[end]) || made_for_tags(text[end]))) ++end;
-        for (const char* protocol : {"-tcp-", "-udp-"})
-            for (std::size_t i = end; i-- > 7;) {
-                if (!detail::starts({text.data() + i, end - i}, protocol)) continue;
-                Tag tag("rejoin:");
-                tag.append({text.data() + 7, i - 7})
-                    .append(":")
-                    .append({protocol + 1, 3})
-                    .append("/")
-                    .append({text.data() + i + 5, end - i - 5});
-                return found(TextView(tag));
-            }
-    }
-    static bool read_ufw(Array<char>& to) {
-        constexpr std::size_t size_max = 1 << 20;
-        char* const room = to.extend(size_max);
-        if (room == nullptr) return false;
-        const auto size = read_file("/etc/ufw/user.rules", {reinterpret_cast<std::byte*>(room), size_max});
-        to.truncate(size ? *size : 0);
-        return static_cast<bool>(size);
-    }
-    // Takes away what `iptables-save` printed with the rule's tag, as it was printed, so that nothing else can be meant.
-    static Error remove(const char* tool, TextView saved, const Rule& rule) {
-        Error first;
-        iptables::each_tagged(saved, tag_of(rule), tool, [&](const iptables::Words& words) {
-            if (const Error error = run(words); error && !first) first = error;
-        });
-        return first;
-    }
 
     Report look(const Rule& rule) {
         Report report;
@@ -4576,6 +4467,9 @@ private:
             error = kernel->read(ruleset_);
         else
             error = kernel.error();
+        // A kernel without nf_tables says one or the other, and what there is, is of the older kind, which root alone sees.
+        const bool none = error == Error::system(EPROTONOSUPPORT) || (error == Error::system(EINVAL) && ruleset_.chains().empty());
+        if (none && ::geteuid() == 0) error = {};
         readable_ = !error;
         bool kept = true;
         if (readable_) {
@@ -4882,14 +4776,203 @@ private:
             any = true;
         }
         if (any) return;
-        Command open(options_.helper), close;
-        if (!open.empty()) {
-            open.append(" ").append(ports_of(rule)).append("/").append(to_text(rule.protocol)).append(" --app ").append(rule.app);
-            if (!rule.interface_name.empty()) open.append(" --interface ").append(rule.interface_name);
+        Command open(helper_), close(helper_);
+        if (!helper_.empty()) {
+            open.append(" open ").append(words_for_helper(rule));
+            close.append(" close ").append(words_for_helper(rule));
             if (rule.expiry > Duration()) open.append(" --for ").append_number(rule.seconds()).append("s");
         }
         add(System::nftables, "whatever is in the kernel", open, close);
         if (rule.port == 0 && !report.gates.empty()) report.gates.back().stance = Stance::unknown;
+    }
+    static Text<127> words_for_helper(const Rule& rule) {
+        Text<127> words(ports_of(rule));
+        words.append("/").append(to_text(rule.protocol)).append(" --app ").append(rule.app);
+        if (!rule.interface_name.empty()) words.append(" --interface ").append(rule.interface_name);
+        return words;
+    }
+    static Text<191> name_of(const nft::Ruleset::Chain& chain) {
+        return Text<191>(nft::family_name(chain.family)).append(" ").append(chain.table).append(" ").append(chain.name);
+    }
+
+    Text<255> helper_;
+    bool readable_ = false;  // without privilege it is not
+    nft::Ruleset ruleset_;
+    Array<Seen> seen_;
+    Array<Legacy> legacies_;
+};
+
+}  // namespace rejoin::inline v0_1::firewall
+#endif
+
+#if defined(__linux__)
+
+namespace rejoin::inline v0_1::firewall {
+
+/// The firewalls of a Linux host, all of them: what would drop is read from the kernel, and changed through whoever is in charge of it, or
+/// it would be lost when that starts again: firewalld, ufw, iptables, or nobody. Of the network namespace of the thread that asks. Every
+/// call reads everything anew, and may block for as long as the system's tools take.
+class LinuxFirewall : LinuxView {
+public:
+    struct Options {
+        /// What an administrator can run where nothing can be read, with `open` or `close` and the rule behind it: `sudo letin`. Empty:
+        /// nothing is suggested.
+        Text<255> helper;
+        Text<255> journal = TextView("/var/lib/rejoin/openings");
+    };
+
+    LinuxFirewall() = default;
+    explicit LinuxFirewall(const Options& options) : LinuxView(options.helper), options_(options) {}
+
+    /// What is active. Changes nothing, and asks for nothing.
+    Report detect() { return look(Rule()); }
+    /// What stands between the rule and the others, and what could be done about it. Changes nothing.
+    Report explain(const Rule& rule) { return rule.valid() ? look(rule) : refused(rule); }
+    /// Opens the least, wherever it is blocked and may be opened; says then how it is. Where it is let in already nothing changes, but that
+    /// what expires has its whole time again.
+    Report apply(const Rule& rule) {
+        if (!rule.valid()) return refused(rule);
+        Report before = look(rule);
+        for (Gate& gate : before.gates) {
+            if (gate.stance == Stance::blocks) gate.error = open(gate, rule);
+            if (gate.stance == Stance::opened) gate.error = renew(gate, rule);
+        }
+        if (const Error error = open_chains(rule))
+            for (Gate& gate : before.gates)
+                if (gate.system == System::nftables && gate.stance == Stance::blocks) gate.error = error;
+        Report after = look(rule);
+        bool any = false;
+        for (Gate& gate : after.gates) {
+            any = any || gate.stance == Stance::opened;
+            const Gate* const was = find_gate(before, gate);
+            if (was == nullptr) continue;
+            gate.changed = gate.stance == Stance::opened && was->stance == Stance::blocks;
+            if (was->error && gate.stance != Stance::unknown) gate.error = was->error;
+        }
+        if (any) {
+            const JournalEntry entry{tag_of(rule), rule.expiry > Duration() ? seconds_now() + rule.seconds() : 0, ::getuid()};
+            if (const Error error = Journal(options_.journal).note(entry)) after.error = error;
+        }
+        return after;
+    }
+    /// How it is now, as far as this host can tell; `proof`: what another host has found out.
+    Report verify(const Rule& rule, Proof proof = Proof::none) {
+        Report report = explain(rule);
+        report.proof = proof;
+        return report;
+    }
+    /// Takes away whatever carries the rule's tag, and nothing else. Where nothing can be read nothing is tried.
+    Report revert(const Rule& rule) {
+        if (!rule.valid()) return refused(rule);
+        Report before = look(rule);
+        if (!readable_) return before;
+        Error first;
+        const auto keep = [&](Error error) {
+            if (error && !first) first = error;
+        };
+        keep(close_chains(rule));
+        for (const Legacy& legacy : legacies_) keep(remove(legacy.tool, {legacy.text.data(), legacy.text.size()}, rule));
+        if (::access(ufw::profile_path(rule).c_str(), F_OK) == 0) {
+            Array<char> rules;
+            Rule there = rule;
+            if (read_ufw(rules)) there.interface_name = ufw::interface_of({rules.data(), rules.size()}, ufw::profile(rule));
+            keep(run(ufw::words(there, false, true)));
+            if (::unlink(ufw::profile_path(rule).c_str()) != 0) keep(Error::system(errno));
+        }
+        if (auto client = firewalld::Client::connect()) {
+            Array<Text<32>> zones;
+            keep(client->each_rule([&](TextView zone, TextView one) {
+                if (one == TextView(firewalld::rich_rule(rule))) zones.push(Text<32>(zone));
+            }));
+            for (const Text<32>& zone : zones) keep(client->remove(rule, zone));
+        }
+        keep(Journal(options_.journal).note({tag_of(rule), 0, 0}, true));
+        Report after = look(rule);
+        mark_reverted(before, after);
+        if (first) after.error = first;
+        return after;
+    }
+    /// Calls `f(const Rule&, const JournalEntry*)` with each opening that is there, found by its tag; the entry is null where the journal
+    /// says nothing of it.
+    template <class F>
+    Error each_opening(F f) {
+        const Report report = look(Rule());
+        Array<Tag> tags;
+        bool kept = true;
+        const auto found = [&](TextView text) { kept = kept && collect_tags(text, tags); };
+        for (const nft::Ruleset::Entry& entry : ruleset_.rules()) found(entry.comment);
+        for (const Legacy& legacy : legacies_) found({legacy.text.data(), legacy.text.size()});
+        if (auto client = firewalld::Client::connect()) static_cast<void>(client->each_rule([&](TextView, TextView one) { found(one); }));
+        Array<char> rules;
+        if (read_ufw(rules)) {
+            // ufw writes a comment as hexadecimal digits: a profile of that name tells as much.
+            const TextView text(rules.data(), rules.size());
+            for (std::size_t i = 0; i + 12 < text.size(); ++i)
+                if (detail::starts(detail::behind(text, i), "dapp_rejoin-")) profile_found(detail::behind(text, i + 5), found);
+        }
+        if (!kept) return Errc::out_of_memory;
+        for (const Tag& tag : tags) {
+            JournalEntry entry;
+            const bool noted = Journal(options_.journal).find(tag, entry);
+            f(*rule_of(tag), noted ? &entry : nullptr);
+        }
+        return report.error;
+    }
+    /// Takes away what a program of that name has left behind: what has expired, and what nobody has noted. To be called when it starts.
+    Error clear(TextView app) {
+        Array<Rule> old;
+        bool kept = true;
+        const std::int64_t now = seconds_now();
+        const Error error = each_opening([&](const Rule& rule, const JournalEntry* entry) {
+            if (rule.app == app && (entry == nullptr || (entry->until != 0 && entry->until <= now))) kept = kept && old.push(rule);
+        });
+        Error first = kept ? error : Error(Errc::out_of_memory);
+        for (const Rule& rule : old)
+            if (const Error why = revert(rule).error; why && !first) first = why;
+        return first;
+    }
+
+private:
+    static Report refused(const Rule& rule) { return failed(rule, Errc::invalid_argument); }
+    static Report failed(const Rule& rule, Error error) {
+        Report report;
+        report.rule = rule;
+        report.error = error;
+        return report;
+    }
+    static std::int64_t seconds_now() { return realtime_now() / 1000; }
+    // `rejoin-app-tcp-7000` as the tag that it was made from.
+    template <class F>
+    static void profile_found(TextView text, F found) {
+        std::size_t end = 0;
+        while (end < text.size() && detail::made_of({text.data() + end, 1}, "._-")) ++end;
+        for (const char* protocol : {"-tcp-", "-udp-"})
+            for (std::size_t i = end; i-- > 7;) {
+                if (!detail::starts({text.data() + i, end - i}, protocol)) continue;
+                Tag tag("rejoin:");
+                tag.append({text.data() + 7, i - 7})
+                    .append(":")
+                    .append({protocol + 1, 3})
+                    .append("/")
+                    .append({text.data() + i + 5, end - i - 5});
+                return found(TextView(tag));
+            }
+    }
+    static bool read_ufw(Array<char>& to) {
+        constexpr std::size_t size_max = 1 << 20;
+        char* const room = to.extend(size_max);
+        if (room == nullptr) return false;
+        const auto size = read_file("/etc/ufw/user.rules", {reinterpret_cast<std::byte*>(room), size_max});
+        to.truncate(size ? *size : 0);
+        return static_cast<bool>(size);
+    }
+    // Takes away what `iptables-save` printed with the rule's tag, as it was printed, so that nothing else can be meant.
+    static Error remove(const char* tool, TextView saved, const Rule& rule) {
+        Error first;
+        iptables::each_tagged(saved, tag_of(rule), tool, [&](const iptables::Words& words) {
+            if (const Error error = run(words); error && !first) first = error;
+        });
+        return first;
     }
 
     static Error run(const iptables::Words& words) {
@@ -4939,9 +5022,6 @@ private:
         iptables::detail::Line line(command);
         for (Text<255> word; line.next(word);) words.add(word);
         return words;
-    }
-    static Text<191> name_of(const nft::Ruleset::Chain& chain) {
-        return Text<191>(nft::family_name(chain.family)).append(" ").append(chain.table).append(" ").append(chain.name);
     }
     Error renew(const Gate& gate, const Rule& rule) {
         if (rule.expiry == Duration()) return {};
@@ -5016,10 +5096,6 @@ private:
     }
 
     Options options_;
-    bool readable_ = false;
-    nft::Ruleset ruleset_;
-    Array<Seen> seen_;
-    Array<Legacy> legacies_;
 };
 
 }  // namespace rejoin::inline v0_1::firewall
@@ -5441,11 +5517,11 @@ public:
         if (!blocked) return look(rule);
         const Error error = policy_.add(with_program(rule));
         Report after = look(rule);
-        for (std::size_t i = 0; i < after.gates.size() && i < before.gates.size(); ++i) {
-            Gate& gate = after.gates[i];
-            if (before.gates[i].stance != Stance::blocks) continue;
+        for (Gate& gate : after.gates) {
+            const Gate* const was = find_gate(before, gate);
+            if (was == nullptr || was->stance != Stance::blocks) continue;
             gate.changed = gate.stance == Stance::opened;
-            if (gate.stance != Stance::opened) gate.error = error ? error : Error(Errc::unsupported);  // it said yes, and reads otherwise
+            if (!gate.changed) gate.error = error ? error : Error(Errc::unsupported);  // it said yes, and reads otherwise
         }
         return after;
     }
@@ -5461,9 +5537,8 @@ public:
         for (const windows::KnownRule& known : state_.rules) there = there || known.name == TextView(tag_of(rule));
         const Error error = there ? policy_.remove(rule) : Error();
         Report after = look(rule);
-        for (std::size_t i = 0; i < after.gates.size() && i < before.gates.size(); ++i)
-            after.gates[i].changed = before.gates[i].stance == Stance::opened && after.gates[i].stance != Stance::opened;
-        after.error = error;
+        mark_reverted(before, after);
+        if (error) after.error = error;
         return after;
     }
     /// `entry` is always null.
@@ -5574,7 +5649,8 @@ public:
           firewall_(options.firewall),
           mappings_{router::Mapping(loop), router::Mapping(loop)},
           observer_(Delegate<void(const NetworkChange&)>::template to<&Opening::network_changed>(this)),
-          renewal_(loop, Delegate<void()>::template to<&Opening::renew>(this)) {
+          renewal_(loop, Delegate<void()>::template to<&Opening::renew>(this)),
+          look_again_(loop, Delegate<void()>::template to<&Opening::look_again>(this)) {
         for (router::Mapping& mapping : mappings_) mapping.on_change([this] { tell(); });
     }
     Opening(const Opening&) = delete;
@@ -5609,15 +5685,12 @@ public:
         if (options_.host) {
             if (rule_.expiry == Duration()) rule_.expiry = options_.lease;
             static_cast<void>(firewall_.clear(rule_.app));
-            renew();
-        } else {
-            report_ = firewall_.explain(rule_);
         }
-        if (options_.gateway) {
-            E& events = E::of(loop_);
-            events.observe(observer_);
-            map(events.state());
-        }
+        static_cast<void>(look());
+        arm_renewal();
+        E& events = E::of(loop_);
+        events.observe(observer_);
+        map(events.state());
         tell();
     }
     /// It is not any more.
@@ -5625,12 +5698,14 @@ public:
         if (!std::exchange(open_, false)) return;
         observer_.unlink();
         renewal_.cancel();
+        look_again_.cancel();
         if (options_.host) report_ = firewall_.revert(rule_);
         for (router::Mapping& mapping : mappings_) mapping.close();
     }
 
 private:
     void map(const NetworkState& network) {
+        if (!options_.gateway) return;
         const Route& v4 = network.route_for(Family::v4);
         for (Family family : {Family::v4, Family::v6}) {
             const Route& route = network.route_for(family);
@@ -5651,17 +5726,28 @@ private:
             static_cast<void>(mapping.start(want, route.gateway, own, v4.gateway));
         }
     }
+    // How the firewall stands to it, and opens it where that was asked for. Whether that is another than it was.
+    bool look() {
+        firewall::Report fresh = options_.host ? firewall_.apply(rule_) : firewall_.explain(rule_);
+        for (firewall::Gate& gate : report_.gates) gate.changed = false;
+        const bool news = fresh.changed() || !(fresh == report_);
+        report_ = std::move(fresh);
+        return news;
+    }
+    void arm_renewal() {
+        if (options_.host && options_.rule.expiry == Duration())
+            renewal_.after(Duration::milliseconds(options_.lease.milliseconds() / 2 + 1));
+    }
     void renew() {
-        report_ = firewall_.apply(rule_);
-        if (options_.rule.expiry == Duration()) renewal_.after(Duration::milliseconds(options_.lease.milliseconds() / 2 + 1));
+        arm_renewal();
+        look_again();
+    }
+    void look_again() {
+        if (look()) tell();
     }
     void network_changed(const NetworkChange& change) {
         map(E::of(loop_).state());
-        if (!change.settled) return;
-        firewall::Report fresh = options_.host ? firewall_.apply(rule_) : firewall_.explain(rule_);
-        if (fresh == report_) return;
-        report_ = std::move(fresh);
-        tell();
+        if (change.settled) look_again_.schedule();  // once, for all that one happening has changed
     }
     void tell() {
         if (on_change_) on_change_();
@@ -5675,6 +5761,7 @@ private:
     router::Mapping mappings_[2];
     NetworkObserver observer_;
     Loop::Timer renewal_;
+    Loop::Deferred look_again_;
     Function<void()> on_change_;
     Endpoint local_;
     bool open_ = false;

@@ -98,10 +98,6 @@ TEST_CASE("macOS: what stands in the way of a program is said, with the commands
     gate = {};
     REQUIRE(af::judge(af::State(), rule, true, gate));
     CHECK(gate.stance == Stance::unknown);
-    CHECK(af::denies_local_network(Error::system(65), true, true));
-    CHECK_FALSE(af::denies_local_network(Error::system(65), true, false));  // nothing is reached: it is the network
-    CHECK_FALSE(af::denies_local_network(Error::system(65), false, true));
-    CHECK_FALSE(af::denies_local_network(Error::system(61), true, true));
 }
 
 TEST_CASE("pf: the last rule that matches decides, or the first that is quick") {

@@ -73,6 +73,28 @@ TEST_CASE("An address that is there and ready has no port left, any other is not
     CHECK(kind(ready.ip, &network) == Kind::address_unavailable);
 }
 
+TEST_CASE("A neighbour that macOS does not let a program reach is told apart from one that nobody reaches") {
+    rejoin::NetworkState network;
+    rejoin::InterfaceAddress own;
+    own.ip = rejoin::IpAddress::v4(192, 168, 1, 2);
+    own.prefix_length = 24;
+    own.interface_index = 2;
+    REQUIRE(network.put(own));
+    rejoin::detail::ErrorTables tables = rejoin::detail::posix_tables;
+    tables.local_network_denied = EHOSTUNREACH;
+    const rejoin::IpAddress neighbour = rejoin::IpAddress::v4(192, 168, 1, 3), afar = rejoin::IpAddress::v4(192, 0, 2, 1);
+    const auto kind = [&](int code, const rejoin::IpAddress& to, Stage stage = Stage::connecting) {
+        return rejoin::detail::kind_of(tables, Error::system(code), stage, {{}, &network, to});
+    };
+    CHECK(kind(EHOSTUNREACH, neighbour) == Kind::forbidden);
+    CHECK(kind(EHOSTUNREACH, afar) == Kind::unreachable);
+    CHECK(kind(EHOSTUNREACH, {}) == Kind::unreachable);
+    CHECK(kind(EHOSTDOWN, neighbour) == Kind::unreachable);
+    CHECK(kind(EHOSTUNREACH, neighbour, Stage::established) == Kind::unreachable);
+    tables.local_network_denied = 0;
+    CHECK(kind(EHOSTUNREACH, neighbour) == Kind::unreachable);
+}
+
 #if defined(__GLIBC__)
 TEST_CASE("Every errno of this system has its row, and no row stands twice with another kind") {
     for (int code = 1; code < 4096; ++code) {

@@ -23,6 +23,9 @@ struct ErrorTables {
     std::span<const StageRow> system_at;
     std::span<const ErrorRow> resolver;
     std::int16_t address_not_available;  // EADDRNOTAVAIL, as the system numbers it
+    // What connecting to a neighbour comes to where the user has not given the program the local network (macOS 15), which nothing else
+    // tells; 0: there is no such permission.
+    std::int16_t local_network_denied = 0;
 };
 
 }  // namespace rejoin::inline v0_1::detail

@@ -11,6 +11,7 @@ namespace rejoin::inline v0_1 {
 struct FailureContext {
     IpAddress from;                         ///< the local address that was asked for; of family none: the system's choice
     const NetworkState* network = nullptr;  ///< as it was then; null: unknown
+    IpAddress to = {};                      ///< the peer's; of family none: not known
 };
 
 namespace detail {
@@ -69,6 +70,11 @@ constexpr FailureKind kind_of(Errc code) {
         if (a.usable() && same_address(a.ip, ip)) return true;
     return false;
 }
+[[gnu::cold]] inline bool is_neighbour(const NetworkState& network, const IpAddress& ip) {
+    for (const InterfaceAddress& a : network.addresses)
+        if (a.usable() && network.on_link(a.interface_index, ip)) return true;
+    return false;
+}
 [[gnu::cold]] inline FailureKind kind_of(const ErrorTables& tables, Error error, Stage stage, const FailureContext& context) {
     if (error.domain() == Error::Domain::resolver) return kind_of(tables.resolver, error.code());
     for (const StageRow& row : tables.system_at)
@@ -79,6 +85,10 @@ constexpr FailureKind kind_of(Errc code) {
         const bool there = network != nullptr && network->known && can_send_from(*network, context.from);
         if (context.from.family == Family::none || there) return FailureKind::exhausted;
     }
+    // To neighbours nobody else could say that; one that is not there is EHOSTDOWN.
+    if (tables.local_network_denied != 0 && error.code() == tables.local_network_denied && stage == Stage::connecting &&
+        context.network != nullptr && is_neighbour(*context.network, context.to))
+        return FailureKind::forbidden;
     return kind_of(tables.system, error.code());
 }
 

@@ -83,7 +83,7 @@ inline Origin Failure::origin() const {
         "Give an address that this host has, or none.",                                                       // address_unavailable
         "",                                                                                                   // address_lost
         "Choose another port, or end the program that has it.",                                               // address_in_use
-        "Allow the program in this host's firewall.",                                                         // forbidden
+        "Allow the program in this host's firewall, or on macOS on the local network.",                       // forbidden
         "Raise this host's limits, or close what is not needed.",                                             // exhausted
         "Correct the name.",                                                                                  // name_unknown
         "Look at the name servers that this host is told to ask.",                                            // name_service

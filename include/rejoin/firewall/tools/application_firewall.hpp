@@ -103,11 +103,4 @@ inline bool judge(const State& state, const Rule& rule, bool signed_, Gate& gate
     return true;
 }
 
-/// The Local Network permission (macOS 15) is asked of the user once for each program, and no tool tells of it. Its symptom: connecting to
-/// an address of the own subnet fails at once with EHOSTUNREACH, though the default gateway's neighbours are reached by others. `error`:
-/// what connecting to such a peer came to; `local`: the peer is on the own subnet; `elsewhere`: connecting to the internet works.
-constexpr bool denies_local_network(Error error, bool local, bool elsewhere) {
-    return local && elsewhere && error == Error::system(65);  // EHOSTUNREACH of macOS
-}
-
 }  // namespace rejoin::inline v0_1::firewall::application_firewall

@@ -229,7 +229,12 @@ inline constexpr ErrorRow posix_resolver_errors[] = {
 #endif
 };
 
-inline constexpr ErrorTables posix_tables = {posix_errors, posix_errors_at, posix_resolver_errors, EADDRNOTAVAIL};
+#if defined(__APPLE__)
+inline constexpr std::int16_t local_network_denied = EHOSTUNREACH;
+#else
+inline constexpr std::int16_t local_network_denied = 0;
+#endif
+inline constexpr ErrorTables posix_tables = {posix_errors, posix_errors_at, posix_resolver_errors, EADDRNOTAVAIL, local_network_denied};
 
 }  // namespace rejoin::inline v0_1::detail
 #endif
