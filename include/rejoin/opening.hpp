@@ -14,7 +14,7 @@ namespace rejoin::inline v0_1 {
 /// longer than what it was given to; one for each.
 ///
 /// Belongs to its loop's thread, and is neither copied nor moved. The host's firewall is asked and told by calls that may take as long as
-/// the system's tools do, a second at worst; gateways never make anybody wait. A handler may destroy nothing that this was given to, nor
+/// the system's tools do, ten seconds at worst; gateways never make anybody wait. A handler may destroy nothing that this was given to, nor
 /// this.
 template <EventSource E = SystemEvents>
 class Opening final : public Opener {

@@ -1901,9 +1901,13 @@ public:
         if (count_ < words_max && text_.size() + word.size() < sizeof(Command)) {
             starts_[count_++] = static_cast<std::uint16_t>(text_.size());
             text_.append(word).append({"", 1});
+        } else {
+            whole_ = false;
         }
         return *this;
     }
+    /// Whether all of them had room.
+    bool whole() const { return whole_; }
     std::size_t size() const { return count_; }
     const char* operator[](std::size_t i) const { return text_.data() + starts_[i]; }
     /// As it is typed.
@@ -1918,6 +1922,7 @@ private:
     Command text_;
     std::uint16_t starts_[words_max] = {};
     std::size_t count_ = 0;
+    bool whole_ = true;
 };
 
 /// What opens it in chain `INPUT`: `-I INPUT n` before the rule of that number, or behind the last for 0; `remove`: what takes that back.
@@ -2040,16 +2045,6 @@ public:
         const std::size_t which = find("INPUT");
         return which != none && (drops_[which] || !chains_[which].rules.empty());
     }
-    /// How often the tag is there.
-    static std::size_t count(TextView text, const Tag& tag) {
-        std::size_t found = 0;
-        for (std::size_t i = 0; i + tag.size() <= text.size(); ++i)
-            if (TextView(text.data() + i, tag.size()) == TextView(tag) && (i + tag.size() == text.size() || text[i + tag.size()] == ' ' ||
-                                                                           text[i + tag.size()] == '"' || text[i + tag.size()] == '\n'))
-                ++found;
-        return found;
-    }
-
 private:
     static constexpr std::size_t none = ~std::size_t{0};
     std::size_t find(TextView name) const {
@@ -2138,7 +2133,8 @@ private:
     std::size_t rules_ = 0;
 };
 
-/// Calls `f(const Words&)` with what takes away each rule that carries the tag, in the words in which `iptables-save` has printed it.
+/// Calls `f(const Words&)` with what takes away each rule whose comment is the tag, and nothing besides, in the words in which
+/// `iptables-save` has printed it.
 template <class F>
 void each_tagged(TextView text, const Tag& tag, const char* tool, F f) {
     while (text.size() > 0) {
@@ -2146,13 +2142,22 @@ void each_tagged(TextView text, const Tag& tag, const char* tool, F f) {
         while (n < text.size() && text[n] != '\n') ++n;
         const TextView line(text.data(), n);
         text = firewall::detail::behind(text, n < text.size() ? n + 1 : n);
-        if (!firewall::detail::starts(line, "-A ") || Saved::count(line, tag) != 1) continue;
+        if (!firewall::detail::starts(line, "-A ")) continue;
         Words words;
         words.add(tool).add("-w").add("-D");
         detail::Line rest(firewall::detail::behind(line, 3));
-        for (Text<255> word; rest.next(word);) words.add(word);
-        f(words);
+        bool ours = false, comment = false;
+        for (Text<255> word; rest.next(word); comment = word == TextView("--comment")) {
+            ours = ours || (comment && word == TextView(tag));
+            words.add(word);
+        }
+        if (ours) f(words);
     }
+}
+inline bool has_tagged(TextView text, const Tag& tag) {
+    bool found = false;
+    each_tagged(text, tag, "", [&](const Words&) { found = true; });
+    return found;
 }
 
 }  // namespace rejoin::inline v0_1::firewall::iptables
@@ -2538,8 +2543,10 @@ inline Text<63> find_tool(TextView name) {
     return {};
 }
 /// Runs a tool to its end, without a shell, and adds what it prints to `output`: its exit status. Waits ten seconds at most, and then kills
-/// it: `timed_out`. `unsupported` where it is not there; `too_large` for more than 16 MiB; `out_of_memory`; the system's error.
+/// it: `timed_out`. `unsupported` where it is not there; `too_large` for more than 16 MiB, or words without end; `out_of_memory`; the
+/// system's error.
 inline Result<int> run_tool(const iptables::Words& words, Array<char>& output) {
+    if (!words.whole()) return Errc::too_large;
     const Text<63> path = find_tool(words[0]);
     if (path.empty()) return Errc::unsupported;
     const char* arguments[34] = {path.c_str()};
@@ -4356,7 +4363,8 @@ inline Profile profile(const Rule& rule) {
     Profile name("rejoin-");
     return name.append(rule.app).append("-").append(to_text(rule.protocol)).append("-").append(ports_of(rule));
 }
-inline Text<127> profile_path(const Rule& rule) { return Text<127>("/etc/ufw/applications.d/").append(profile(rule)); }
+inline constexpr const char* profile_folder = "/etc/ufw/applications.d/";
+inline Text<127> profile_path(const Rule& rule) { return Text<127>(profile_folder).append(profile(rule)); }
 inline Text<383> profile_text(const Rule& rule) {
     return Text<383>("[")
         .append(profile(rule))
@@ -4447,6 +4455,7 @@ protected:
         std::size_t chain = 0;
         System owner = System::nftables;
         bool dropped = false, some = false;
+        std::uint32_t dropped_on = 0;              // of the samples, which: a bit for each
         std::size_t rule = nft::Ruleset::no_rule;  // the first that drops
         std::uint64_t opened = 0;                  // that of the tag
     };
@@ -4524,14 +4533,20 @@ protected:
         if (chain.family != nft::nfproto_inet && filter_input && !find_tool(tool_of(chain)).empty()) return System::iptables;
         return System::nftables;
     }
-    static const char* tool_of(const nft::Ruleset::Chain& chain) { return chain.family == nft::nfproto_ipv6 ? "ip6tables" : "iptables"; }
+    // iptables may be of the older kind, whatever its name: that of nf_tables has one of its own.
+    static const char* tool_of(const nft::Ruleset::Chain& chain) {
+        const bool v6 = chain.family == nft::nfproto_ipv6;
+        const char* const exact = v6 ? "ip6tables-nft" : "iptables-nft";
+        return !find_tool(exact).empty() ? exact : v6 ? "ip6tables" : "iptables";
+    }
 
     bool see(const Rule& rule) {
         Array<Sample> samples;
         if (!each_sample(rule, samples)) return false;
         bool kept = true;
-        for (Sample& sample : samples)
+        for (std::size_t i = 0; i < samples.size(); ++i)
             for (bool v6 : {false, true}) {
+                Sample& sample = samples[i];
                 sample.v6 = v6;
                 if (rule.port == 0) sample.first_port = sample.last_port = 1;
                 kept = kept && ruleset_.decide(sample, [&](std::size_t which, const nft::Ruleset::Decision& decision) {
@@ -4552,6 +4567,7 @@ protected:
                     if (decision.fate != Fate::dropped) return;
                     if (!seen->dropped || decision.rule < seen->rule) seen->rule = decision.rule;
                     seen->dropped = true;
+                    seen->dropped_on |= 1u << i;
                 });
             }
         const Tag tag = tag_of(rule);
@@ -4643,31 +4659,55 @@ protected:
         for (const Seen& seen : seen_) some = some || (seen.owner == owner && seen.some);
         return some;
     }
-    bool add_firewalld(const Rule& rule, Report& report) {
-        Gate gate;
-        gate.system = System::firewalld;
-        Text<32> zone = rule.zone;
-        bool opened = false;
-        auto client = firewalld::Client::connect();
-        gate.error = client.error();
-        if (client) {
-            if (zone.empty())
-                if (auto there = client->zone_of(interface_of(rule))) zone = *there;
-            gate.error = client->each_rule(
-                [&](TextView in, TextView one) { opened = opened || (zone == in && one == TextView(firewalld::rich_rule(rule))); });
-        }
-        gate.where = Text<191>("zone ").append(zone);
-        gate.stance = stance_of(rule, blocked_by(System::firewalld), opened);
-        gate.some_dropped = some_by(System::firewalld);
-        if (gate.stance == Stance::blocks) gate.why = TextView("the zone lets in what it lists, and this is not there");
-        if (gate.stance == Stance::blocks) gate.command = firewalld::command(rule, zone, false);
-        if (gate.stance == Stance::blocks || gate.stance == Stance::opened) gate.inverse = firewalld::command(rule, zone, true);
-        return report.gates.push(std::move(gate));
-    }
-    // The one that it is to come by, or one by which it may.
-    static Text<15> interface_of(const Rule& rule) {
+    // The zone that was asked for, or those of the interfaces by which it may come: `f(zone, which)`, a bit for each of these.
+    template <class F>
+    static Error each_zone(firewalld::Client& client, const Rule& rule, F f) {
+        if (!rule.zone.empty()) return f(rule.zone, ~0u), Error();
         Array<Sample> samples;
-        return each_sample(rule, samples) && !samples.empty() ? samples[0].interface_name : Text<15>();
+        Array<Text<32>> zones;
+        std::uint32_t which[interfaces_max] = {};
+        if (!each_sample(rule, samples)) return Errc::out_of_memory;
+        for (std::size_t i = 0; i < samples.size(); ++i) {
+            const auto zone = client.zone_of(samples[i].interface_name);
+            if (!zone) return zone.error();
+            std::size_t at = 0;
+            while (at < zones.size() && !(zones[at] == *zone)) ++at;
+            if (at == zones.size() && !zones.push(*zone)) return Errc::out_of_memory;
+            which[at] |= 1u << i;
+        }
+        for (std::size_t i = 0; i < zones.size(); ++i) f(zones[i], which[i]);
+        return {};
+    }
+    bool add_firewalld(const Rule& rule, Report& report) {
+        auto client = firewalld::Client::connect();
+        Array<Text<32>> open_in;
+        bool kept = true;
+        Error error = client.error();
+        if (client)
+            error = client->each_rule([&](TextView zone, TextView one) {
+                if (one == TextView(firewalld::rich_rule(rule))) kept = kept && open_in.push(Text<32>(zone));
+            });
+        const auto add = [&](const Text<32>& zone, std::uint32_t which) {
+            bool opened = false, dropped = false;
+            for (const Text<32>& one : open_in) opened = opened || one == zone;
+            for (const Seen& seen : seen_) dropped = dropped || (seen.owner == System::firewalld && (seen.dropped_on & which) != 0);
+            Gate gate;
+            gate.system = System::firewalld;
+            gate.error = error;
+            gate.where = Text<191>("zone ").append(zone);
+            gate.stance = stance_of(rule, dropped, opened);
+            gate.some_dropped = some_by(System::firewalld);
+            if (gate.stance == Stance::blocks) {
+                gate.why = TextView("the zone lets in what it lists, and this is not there");
+                if (!rule.interface_name.empty()) gate.why.append("; it is let in by all interfaces of the zone, then");
+                gate.command = firewalld::command(rule, zone, false);
+            }
+            if (gate.stance == Stance::blocks || gate.stance == Stance::opened) gate.inverse = firewalld::command(rule, zone, true);
+            kept = kept && report.gates.push(std::move(gate));
+        };
+        if (!error) error = each_zone(*client, rule, add);
+        if (error) add(rule.zone, ~0u);
+        return kept;
     }
     bool add_ufw(const Rule& rule, Report& report) {
         Gate gate;
@@ -4733,7 +4773,7 @@ protected:
                 dropped = true;
             }
             if (!gate.error && !any) continue;
-            const bool opened = iptables::Saved::count(text, tag_of(rule)) > 0;
+            const bool opened = iptables::has_tagged(text, tag_of(rule));
             gate.stance = gate.error ? Stance::unknown : stance_of(rule, dropped, opened);
             if (gate.stance == Stance::blocks) {
                 gate.why = TextView(at == 0 ? "its policy is to drop" : "one of its rules drops it");
@@ -4763,11 +4803,11 @@ protected:
         };
         bool any = false;
         if (auto client = firewalld::Client::connect()) {
-            Text<32> zone = rule.zone;
-            if (zone.empty())
-                if (auto there = client->zone_of(interface_of(rule))) zone = *there;
-            add(System::firewalld, Text<63>("zone ").append(zone), firewalld::command(rule, zone, false),
-                firewalld::command(rule, zone, true));
+            const auto one = [&](const Text<32>& zone, std::uint32_t) {
+                add(System::firewalld, Text<63>("zone ").append(zone), firewalld::command(rule, zone, false),
+                    firewalld::command(rule, zone, true));
+            };
+            if (each_zone(*client, rule, one)) one(rule.zone, 0);
             any = true;
         }
         std::byte conf[4096];
@@ -4806,6 +4846,7 @@ protected:
 #endif
 
 #if defined(__linux__)
+#include <dirent.h>
 
 namespace rejoin::inline v0_1::firewall {
 
@@ -4909,6 +4950,11 @@ public:
             const TextView text(rules.data(), rules.size());
             for (std::size_t i = 0; i + 12 < text.size(); ++i)
                 if (detail::starts(detail::behind(text, i), "dapp_rejoin-")) profile_found(detail::behind(text, i + 5), found);
+        }
+        if (DIR* const folder = ::opendir(ufw::profile_folder)) {  // of which some may be there without what they were made for
+            while (const dirent* const one = ::readdir(folder))
+                if (detail::starts(one->d_name, "rejoin-")) profile_found(one->d_name, found);
+            ::closedir(folder);
         }
         if (!kept) return Errc::out_of_memory;
         for (const Tag& tag : tags) {
@@ -5061,22 +5107,24 @@ private:
     Error close_chains(const Rule& rule) {
         const Tag tag = tag_of(rule);
         Error first;
-        bool any = false, by_iptables[2] = {};
+        bool any = false;
+        const nft::Ruleset::Chain* by_iptables[2] = {};
         for (const nft::Ruleset::Entry& entry : ruleset_.rules()) {
             if (!(entry.comment == TextView(tag))) continue;
             const nft::Ruleset::Chain& chain = ruleset_.chains()[entry.chain];
             if (owner_of(chain) == System::iptables || owner_of(chain) == System::ufw)
-                by_iptables[chain.family == nft::nfproto_ipv6 ? 1 : 0] = true;
+                by_iptables[chain.family == nft::nfproto_ipv6 ? 1 : 0] = &chain;
             else
                 any = true;
         }
-        for (bool v6 : {false, true}) {
-            if (!by_iptables[v6 ? 1 : 0]) continue;
+        for (const nft::Ruleset::Chain* chain : by_iptables) {
+            if (chain == nullptr) continue;
+            const char* const tool = tool_of(*chain);
             iptables::Words save;
-            save.add(v6 ? "ip6tables-save" : "iptables-save").add("-t").add("filter");
+            save.add(Text<31>(tool).append("-save")).add("-t").add("filter");
             Array<char> text;
             const auto status = run_tool(save, text);
-            const Error error = status ? remove(v6 ? "ip6tables" : "iptables", {text.data(), text.size()}, rule) : status.error();
+            const Error error = status ? remove(tool, {text.data(), text.size()}, rule) : status.error();
             if (error && !first) first = error;
         }
         for (const nft::Set& set : ruleset_.sets()) any = any || set.name == TextView(nft::set_name(rule));
@@ -5628,7 +5676,7 @@ namespace rejoin::inline v0_1 {
 /// longer than what it was given to; one for each.
 ///
 /// Belongs to its loop's thread, and is neither copied nor moved. The host's firewall is asked and told by calls that may take as long as
-/// the system's tools do, a second at worst; gateways never make anybody wait. A handler may destroy nothing that this was given to, nor
+/// the system's tools do, ten seconds at worst; gateways never make anybody wait. A handler may destroy nothing that this was given to, nor
 /// this.
 template <EventSource E = SystemEvents>
 class Opening final : public Opener {

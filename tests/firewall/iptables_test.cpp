@@ -96,8 +96,19 @@ TEST_CASE("iptables is told in words, and what it has is taken away in its own")
                           [&](const iptables::Words& words) { taken += text(words.typed()) + "\n"; });
     CHECK(taken == "iptables-legacy -w -D INPUT -p tcp -m tcp --dport 7100 -m comment --comment rejoin:game:tcp/7100 -j ACCEPT\n");
     // A longer tag that begins like it is another.
-    CHECK(iptables::Saved::count(saved, tag_of(made("710/tcp"))) == 0);
-    CHECK(iptables::Saved::count(saved, tag_of(made("7100/tcp"))) == 1);
+    CHECK_FALSE(iptables::has_tagged(saved, tag_of(made("710/tcp"))));
+    CHECK(iptables::has_tagged(saved, tag_of(made("7100/tcp"))));
+    // So is somebody's own rule that only speaks of it, whichever way, and one with more words than any of ours.
+    for (const char* not_ours :
+         {"-A INPUT -m comment --comment \"see rejoin:game:tcp/7100\" -j ACCEPT", "-A rejoin:game:tcp/7100 -j ACCEPT",
+          "-A INPUT -m comment --comment xrejoin:game:tcp/7100 -j ACCEPT",
+          "-A INPUT -m comment --comment \"x --comment rejoin:game:tcp/7100\" -j ACCEPT", ":rejoin:game:tcp/7100 ACCEPT [0:0]"})
+        CHECK_FALSE(iptables::has_tagged(not_ours, tag_of(made("7100/tcp"))));
+    iptables::Words words;
+    for (int i = 0; i < 32; ++i) words.add("x");
+    CHECK(words.whole());
+    CHECK_FALSE(words.add("x").whole());
+    CHECK(words.size() == 32);
 }
 
 TEST_CASE("ufw gets a profile of the rule's own") {

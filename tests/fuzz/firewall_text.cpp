@@ -30,7 +30,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
                 ++found;
                 if (words.size() < 3) std::abort();
             });
-            if (found > iptables::Saved::count(text, tag_of(rule))) std::abort();
+            if ((found > 0) != iptables::has_tagged(text, tag_of(rule))) std::abort();
+            Array<Tag> tags;
+            if (!collect_tags(text, tags)) std::abort();
+            for (const Tag& tag : tags)
+                if (!(tag_of(*rule_of(tag)) == tag)) std::abort();
             break;
         }
         case 1:

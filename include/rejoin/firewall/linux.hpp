@@ -5,6 +5,7 @@
 #include <rejoin/firewall/linux_view.hpp>
 
 #if defined(__linux__)
+#include <dirent.h>
 
 namespace rejoin::inline v0_1::firewall {
 
@@ -108,6 +109,11 @@ public:
             const TextView text(rules.data(), rules.size());
             for (std::size_t i = 0; i + 12 < text.size(); ++i)
                 if (detail::starts(detail::behind(text, i), "dapp_rejoin-")) profile_found(detail::behind(text, i + 5), found);
+        }
+        if (DIR* const folder = ::opendir(ufw::profile_folder)) {  // of which some may be there without what they were made for
+            while (const dirent* const one = ::readdir(folder))
+                if (detail::starts(one->d_name, "rejoin-")) profile_found(one->d_name, found);
+            ::closedir(folder);
         }
         if (!kept) return Errc::out_of_memory;
         for (const Tag& tag : tags) {
@@ -260,22 +266,24 @@ private:
     Error close_chains(const Rule& rule) {
         const Tag tag = tag_of(rule);
         Error first;
-        bool any = false, by_iptables[2] = {};
+        bool any = false;
+        const nft::Ruleset::Chain* by_iptables[2] = {};
         for (const nft::Ruleset::Entry& entry : ruleset_.rules()) {
             if (!(entry.comment == TextView(tag))) continue;
             const nft::Ruleset::Chain& chain = ruleset_.chains()[entry.chain];
             if (owner_of(chain) == System::iptables || owner_of(chain) == System::ufw)
-                by_iptables[chain.family == nft::nfproto_ipv6 ? 1 : 0] = true;
+                by_iptables[chain.family == nft::nfproto_ipv6 ? 1 : 0] = &chain;
             else
                 any = true;
         }
-        for (bool v6 : {false, true}) {
-            if (!by_iptables[v6 ? 1 : 0]) continue;
+        for (const nft::Ruleset::Chain* chain : by_iptables) {
+            if (chain == nullptr) continue;
+            const char* const tool = tool_of(*chain);
             iptables::Words save;
-            save.add(v6 ? "ip6tables-save" : "iptables-save").add("-t").add("filter");
+            save.add(Text<31>(tool).append("-save")).add("-t").add("filter");
             Array<char> text;
             const auto status = run_tool(save, text);
-            const Error error = status ? remove(v6 ? "ip6tables" : "iptables", {text.data(), text.size()}, rule) : status.error();
+            const Error error = status ? remove(tool, {text.data(), text.size()}, rule) : status.error();
             if (error && !first) first = error;
         }
         for (const nft::Set& set : ruleset_.sets()) any = any || set.name == TextView(nft::set_name(rule));

@@ -25,6 +25,7 @@ protected:
         std::size_t chain = 0;
         System owner = System::nftables;
         bool dropped = false, some = false;
+        std::uint32_t dropped_on = 0;              // of the samples, which: a bit for each
         std::size_t rule = nft::Ruleset::no_rule;  // the first that drops
         std::uint64_t opened = 0;                  // that of the tag
     };
@@ -102,14 +103,20 @@ protected:
         if (chain.family != nft::nfproto_inet && filter_input && !find_tool(tool_of(chain)).empty()) return System::iptables;
         return System::nftables;
     }
-    static const char* tool_of(const nft::Ruleset::Chain& chain) { return chain.family == nft::nfproto_ipv6 ? "ip6tables" : "iptables"; }
+    // iptables may be of the older kind, whatever its name: that of nf_tables has one of its own.
+    static const char* tool_of(const nft::Ruleset::Chain& chain) {
+        const bool v6 = chain.family == nft::nfproto_ipv6;
+        const char* const exact = v6 ? "ip6tables-nft" : "iptables-nft";
+        return !find_tool(exact).empty() ? exact : v6 ? "ip6tables" : "iptables";
+    }
 
     bool see(const Rule& rule) {
         Array<Sample> samples;
         if (!each_sample(rule, samples)) return false;
         bool kept = true;
-        for (Sample& sample : samples)
+        for (std::size_t i = 0; i < samples.size(); ++i)
             for (bool v6 : {false, true}) {
+                Sample& sample = samples[i];
                 sample.v6 = v6;
                 if (rule.port == 0) sample.first_port = sample.last_port = 1;
                 kept = kept && ruleset_.decide(sample, [&](std::size_t which, const nft::Ruleset::Decision& decision) {
@@ -130,6 +137,7 @@ protected:
                     if (decision.fate != Fate::dropped) return;
                     if (!seen->dropped || decision.rule < seen->rule) seen->rule = decision.rule;
                     seen->dropped = true;
+                    seen->dropped_on |= 1u << i;
                 });
             }
         const Tag tag = tag_of(rule);
@@ -221,31 +229,55 @@ protected:
         for (const Seen& seen : seen_) some = some || (seen.owner == owner && seen.some);
         return some;
     }
-    bool add_firewalld(const Rule& rule, Report& report) {
-        Gate gate;
-        gate.system = System::firewalld;
-        Text<32> zone = rule.zone;
-        bool opened = false;
-        auto client = firewalld::Client::connect();
-        gate.error = client.error();
-        if (client) {
-            if (zone.empty())
-                if (auto there = client->zone_of(interface_of(rule))) zone = *there;
-            gate.error = client->each_rule(
-                [&](TextView in, TextView one) { opened = opened || (zone == in && one == TextView(firewalld::rich_rule(rule))); });
-        }
-        gate.where = Text<191>("zone ").append(zone);
-        gate.stance = stance_of(rule, blocked_by(System::firewalld), opened);
-        gate.some_dropped = some_by(System::firewalld);
-        if (gate.stance == Stance::blocks) gate.why = TextView("the zone lets in what it lists, and this is not there");
-        if (gate.stance == Stance::blocks) gate.command = firewalld::command(rule, zone, false);
-        if (gate.stance == Stance::blocks || gate.stance == Stance::opened) gate.inverse = firewalld::command(rule, zone, true);
-        return report.gates.push(std::move(gate));
-    }
-    // The one that it is to come by, or one by which it may.
-    static Text<15> interface_of(const Rule& rule) {
+    // The zone that was asked for, or those of the interfaces by which it may come: `f(zone, which)`, a bit for each of these.
+    template <class F>
+    static Error each_zone(firewalld::Client& client, const Rule& rule, F f) {
+        if (!rule.zone.empty()) return f(rule.zone, ~0u), Error();
         Array<Sample> samples;
-        return each_sample(rule, samples) && !samples.empty() ? samples[0].interface_name : Text<15>();
+        Array<Text<32>> zones;
+        std::uint32_t which[interfaces_max] = {};
+        if (!each_sample(rule, samples)) return Errc::out_of_memory;
+        for (std::size_t i = 0; i < samples.size(); ++i) {
+            const auto zone = client.zone_of(samples[i].interface_name);
+            if (!zone) return zone.error();
+            std::size_t at = 0;
+            while (at < zones.size() && !(zones[at] == *zone)) ++at;
+            if (at == zones.size() && !zones.push(*zone)) return Errc::out_of_memory;
+            which[at] |= 1u << i;
+        }
+        for (std::size_t i = 0; i < zones.size(); ++i) f(zones[i], which[i]);
+        return {};
+    }
+    bool add_firewalld(const Rule& rule, Report& report) {
+        auto client = firewalld::Client::connect();
+        Array<Text<32>> open_in;
+        bool kept = true;
+        Error error = client.error();
+        if (client)
+            error = client->each_rule([&](TextView zone, TextView one) {
+                if (one == TextView(firewalld::rich_rule(rule))) kept = kept && open_in.push(Text<32>(zone));
+            });
+        const auto add = [&](const Text<32>& zone, std::uint32_t which) {
+            bool opened = false, dropped = false;
+            for (const Text<32>& one : open_in) opened = opened || one == zone;
+            for (const Seen& seen : seen_) dropped = dropped || (seen.owner == System::firewalld && (seen.dropped_on & which) != 0);
+            Gate gate;
+            gate.system = System::firewalld;
+            gate.error = error;
+            gate.where = Text<191>("zone ").append(zone);
+            gate.stance = stance_of(rule, dropped, opened);
+            gate.some_dropped = some_by(System::firewalld);
+            if (gate.stance == Stance::blocks) {
+                gate.why = TextView("the zone lets in what it lists, and this is not there");
+                if (!rule.interface_name.empty()) gate.why.append("; it is let in by all interfaces of the zone, then");
+                gate.command = firewalld::command(rule, zone, false);
+            }
+            if (gate.stance == Stance::blocks || gate.stance == Stance::opened) gate.inverse = firewalld::command(rule, zone, true);
+            kept = kept && report.gates.push(std::move(gate));
+        };
+        if (!error) error = each_zone(*client, rule, add);
+        if (error) add(rule.zone, ~0u);
+        return kept;
     }
     bool add_ufw(const Rule& rule, Report& report) {
         Gate gate;
@@ -311,7 +343,7 @@ protected:
                 dropped = true;
             }
             if (!gate.error && !any) continue;
-            const bool opened = iptables::Saved::count(text, tag_of(rule)) > 0;
+            const bool opened = iptables::has_tagged(text, tag_of(rule));
             gate.stance = gate.error ? Stance::unknown : stance_of(rule, dropped, opened);
             if (gate.stance == Stance::blocks) {
                 gate.why = TextView(at == 0 ? "its policy is to drop" : "one of its rules drops it");
@@ -341,11 +373,11 @@ protected:
         };
         bool any = false;
         if (auto client = firewalld::Client::connect()) {
-            Text<32> zone = rule.zone;
-            if (zone.empty())
-                if (auto there = client->zone_of(interface_of(rule))) zone = *there;
-            add(System::firewalld, Text<63>("zone ").append(zone), firewalld::command(rule, zone, false),
-                firewalld::command(rule, zone, true));
+            const auto one = [&](const Text<32>& zone, std::uint32_t) {
+                add(System::firewalld, Text<63>("zone ").append(zone), firewalld::command(rule, zone, false),
+                    firewalld::command(rule, zone, true));
+            };
+            if (each_zone(*client, rule, one)) one(rule.zone, 0);
             any = true;
         }
         std::byte conf[4096];

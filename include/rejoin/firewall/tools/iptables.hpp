@@ -14,9 +14,13 @@ public:
         if (count_ < words_max && text_.size() + word.size() < sizeof(Command)) {
             starts_[count_++] = static_cast<std::uint16_t>(text_.size());
             text_.append(word).append({"", 1});
+        } else {
+            whole_ = false;
         }
         return *this;
     }
+    /// Whether all of them had room.
+    bool whole() const { return whole_; }
     std::size_t size() const { return count_; }
     const char* operator[](std::size_t i) const { return text_.data() + starts_[i]; }
     /// As it is typed.
@@ -31,6 +35,7 @@ private:
     Command text_;
     std::uint16_t starts_[words_max] = {};
     std::size_t count_ = 0;
+    bool whole_ = true;
 };
 
 /// What opens it in chain `INPUT`: `-I INPUT n` before the rule of that number, or behind the last for 0; `remove`: what takes that back.
@@ -153,16 +158,6 @@ public:
         const std::size_t which = find("INPUT");
         return which != none && (drops_[which] || !chains_[which].rules.empty());
     }
-    /// How often the tag is there.
-    static std::size_t count(TextView text, const Tag& tag) {
-        std::size_t found = 0;
-        for (std::size_t i = 0; i + tag.size() <= text.size(); ++i)
-            if (TextView(text.data() + i, tag.size()) == TextView(tag) && (i + tag.size() == text.size() || text[i + tag.size()] == ' ' ||
-                                                                           text[i + tag.size()] == '"' || text[i + tag.size()] == '\n'))
-                ++found;
-        return found;
-    }
-
 private:
     static constexpr std::size_t none = ~std::size_t{0};
     std::size_t find(TextView name) const {
@@ -251,7 +246,8 @@ private:
     std::size_t rules_ = 0;
 };
 
-/// Calls `f(const Words&)` with what takes away each rule that carries the tag, in the words in which `iptables-save` has printed it.
+/// Calls `f(const Words&)` with what takes away each rule whose comment is the tag, and nothing besides, in the words in which
+/// `iptables-save` has printed it.
 template <class F>
 void each_tagged(TextView text, const Tag& tag, const char* tool, F f) {
     while (text.size() > 0) {
@@ -259,13 +255,22 @@ void each_tagged(TextView text, const Tag& tag, const char* tool, F f) {
         while (n < text.size() && text[n] != '\n') ++n;
         const TextView line(text.data(), n);
         text = firewall::detail::behind(text, n < text.size() ? n + 1 : n);
-        if (!firewall::detail::starts(line, "-A ") || Saved::count(line, tag) != 1) continue;
+        if (!firewall::detail::starts(line, "-A ")) continue;
         Words words;
         words.add(tool).add("-w").add("-D");
         detail::Line rest(firewall::detail::behind(line, 3));
-        for (Text<255> word; rest.next(word);) words.add(word);
-        f(words);
+        bool ours = false, comment = false;
+        for (Text<255> word; rest.next(word); comment = word == TextView("--comment")) {
+            ours = ours || (comment && word == TextView(tag));
+            words.add(word);
+        }
+        if (ours) f(words);
     }
+}
+inline bool has_tagged(TextView text, const Tag& tag) {
+    bool found = false;
+    each_tagged(text, tag, "", [&](const Words&) { found = true; });
+    return found;
 }
 
 }  // namespace rejoin::inline v0_1::firewall::iptables

@@ -20,8 +20,10 @@ inline Text<63> find_tool(TextView name) {
     return {};
 }
 /// Runs a tool to its end, without a shell, and adds what it prints to `output`: its exit status. Waits ten seconds at most, and then kills
-/// it: `timed_out`. `unsupported` where it is not there; `too_large` for more than 16 MiB; `out_of_memory`; the system's error.
+/// it: `timed_out`. `unsupported` where it is not there; `too_large` for more than 16 MiB, or words without end; `out_of_memory`; the
+/// system's error.
 inline Result<int> run_tool(const iptables::Words& words, Array<char>& output) {
+    if (!words.whole()) return Errc::too_large;
     const Text<63> path = find_tool(words[0]);
     if (path.empty()) return Errc::unsupported;
     const char* arguments[34] = {path.c_str()};

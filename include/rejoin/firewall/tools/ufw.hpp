@@ -12,7 +12,8 @@ inline Profile profile(const Rule& rule) {
     Profile name("rejoin-");
     return name.append(rule.app).append("-").append(to_text(rule.protocol)).append("-").append(ports_of(rule));
 }
-inline Text<127> profile_path(const Rule& rule) { return Text<127>("/etc/ufw/applications.d/").append(profile(rule)); }
+inline constexpr const char* profile_folder = "/etc/ufw/applications.d/";
+inline Text<127> profile_path(const Rule& rule) { return Text<127>(profile_folder).append(profile(rule)); }
 inline Text<383> profile_text(const Rule& rule) {
     return Text<383>("[")
         .append(profile(rule))
