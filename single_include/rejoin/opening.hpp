@@ -1773,6 +1773,17 @@ inline Description summary(const Report& report) {
     if (report.proof == Proof::not_reached) return text.append(", but another host has not reached it: something else is in the way");
     return text.append("; unverified, as no other host has tried");
 }
+namespace detail {
+
+// What others have named may have anything in it, and a terminal does what it is told.
+inline Text<255> printable(TextView text) {
+    Text<255> plain;
+    for (char c : text) plain.append({static_cast<unsigned char>(c) < ' ' || c == 127 ? "?" : &c, 1});
+    return plain;
+}
+
+}  // namespace detail
+
 /// Calls `f(TextView)` with each line of all of it, without its end.
 template <class F>
 void each_line(const Report& report, F f) {
@@ -1780,10 +1791,10 @@ void each_line(const Report& report, F f) {
     for (const Gate& gate : report.gates) {
         Text<511> line("  ");
         line.append(to_text(gate.system));
-        if (!gate.where.empty()) line.append(", ").append(gate.where);
+        if (!gate.where.empty()) line.append(", ").append(detail::printable(gate.where));
         line.append(": ").append(to_text(gate.stance));
         if (gate.changed) line.append(" (changed now)");
-        if (!gate.why.empty()) line.append(" (").append(gate.why).append(")");
+        if (!gate.why.empty()) line.append(" (").append(detail::printable(gate.why)).append(")");
         if (gate.some_dropped) line.append("; some may be dropped, depending on who sends it or how much comes");
         f(TextView(line));
         if (gate.error) f(TextView(Text<127>("    error ").append_number(gate.error.code())));
@@ -2306,6 +2317,12 @@ inline Holds ports(Line& words, Text<255>& word, const Sample& sample) {
         return Holds::perhaps;
     }
     const Holds holds = in_ports(word, sample);
+    Line ahead = words;
+    if (Text<255> range; ahead.next(range) && (range.data()[0] == '<' || range.data()[0] == '>')) {  // `1023 >< 1030`
+        words = ahead;
+        words.next(word);
+        return Holds::perhaps;
+    }
     return inverted ? opposite(holds) : holds;
 }
 
@@ -2332,8 +2349,6 @@ inline Command open_command(const Rule& rule) {
     return Command("echo '").append(rule_text(rule)).append("' | pfctl -q -a ").append(anchor_of(rule)).append(" -f -");
 }
 inline Command close_command(const Rule& rule) { return Command("pfctl -q -a ").append(anchor_of(rule)).append(" -F rules"); }
-/// Where the ruleset does not call the anchors.
-inline constexpr const char* lines_to_add = "anchor \"rejoin/*\"";
 
 /// `rules`: those of the main ruleset; `own`: whether the rule's anchor holds it.
 inline Judgement judge(TextView rules, const Sample& sample, bool own) {
@@ -5162,6 +5177,7 @@ struct KnownRule {
     std::int32_t protocol = any_protocol;
     std::uint32_t profiles = all_profiles;
     bool allows = true;
+    bool narrow = false;  ///< for some remote or local addresses, kinds of interface or services alone
 };
 /// Of each profile, in the order domain, private, public.
 struct State {
@@ -5189,6 +5205,13 @@ inline bool same_file(TextView a, TextView b) {
         const auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c == '/' ? '\\' : c; };
         if (lower(a[i]) != lower(b[i])) return false;
     }
+    return true;
+}
+// Between quotes, at a prompt of Windows'.
+inline bool is_plain(TextView text) {
+    for (char c : text)
+        for (char special : {'"', '%', '!', '^', '\n', '\r'})
+            if (c == special) return false;
     return true;
 }
 // How many of the rule's ports are in the list.
@@ -5254,6 +5277,8 @@ inline bool judge(const State& state, const Rule& rule, Array<Gate>& gates) {
             if (known.protocol != any_protocol && known.protocol != static_cast<std::int32_t>(rule.protocol)) continue;
             if (!known.program.empty() && (rule.program.empty() || !detail::same_file(known.program, rule.program))) continue;
             const Holds ports = detail::in_ports(known.ports, rule);
+            if (!known.allows && ports != Holds::never && known.narrow) gate.some_dropped = true;
+            if (known.narrow) continue;
             if (!known.allows && ports != Holds::never) blocker = &known;
             if (!known.allows || ports != Holds::always) continue;
             allowed = true;
@@ -5270,8 +5295,11 @@ inline bool judge(const State& state, const Rule& rule, Array<Gate>& gates) {
             gate.stance = Stance::refused;
             gate.why =
                 Text<255>("a rule blocks this program, as it is left when somebody says no to Windows' question: ").append(blocker->name);
-            gate.command = Command("netsh advfirewall firewall delete rule name=\"").append(blocker->name).append("\"");
-            if (!blocker->program.empty()) gate.command.append(" program=\"").append(blocker->program).append("\"");
+            // A name that could mean something else to the prompt is not for anybody to paste there.
+            if (detail::is_plain(blocker->name) && detail::is_plain(blocker->program)) {
+                gate.command = Command("netsh advfirewall firewall delete rule name=\"").append(blocker->name).append("\"");
+                if (!blocker->program.empty()) gate.command.append(" program=\"").append(blocker->program).append("\"");
+            }
         } else if (allowed) {
             gate.stance = opened ? Stance::opened : Stance::allows;
             if (opened) gate.inverse = netsh(rule, true);
@@ -5352,12 +5380,16 @@ enum : std::size_t {
     put_description,
     get_application,
     put_application,
+    get_service = 13,
     get_protocol = 15,
     put_protocol,
     get_ports,
     put_ports,
+    get_local_addresses = 21,
+    get_remote_addresses = 23,
     get_direction = 27,
     put_direction,
+    get_interface_types = 31,
     get_enabled = 33,
     put_enabled,
     get_profiles = 37,
@@ -5530,6 +5562,12 @@ private:
         text_of(com, rule, com::rule::get_name, known.name);
         text_of(com, rule, com::rule::get_application, known.program);
         text_of(com, rule, com::rule::get_ports, known.ports);
+        for (const std::size_t place :
+             {com::rule::get_service, com::rule::get_local_addresses, com::rule::get_remote_addresses, com::rule::get_interface_types}) {
+            Text<15> only;
+            text_of(com, rule, place, only);
+            known.narrow = known.narrow || !(only.empty() || only == TextView("*") || only == TextView("All"));
+        }
         return to.rules.push(std::move(known)) ? Error() : Error(Errc::out_of_memory);
     }
 };

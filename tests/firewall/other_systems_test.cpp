@@ -133,6 +133,11 @@ TEST_CASE("pf: the last rule that matches decides, or the first that is quick") 
     CHECK(pf::judge("", sample_of("7000/tcp"), false).fate == Fate::accepted);
     CHECK(pf::judge("pass in all flags S/SA keep state\nblock drop in from <bruteforce> to any\n", sample_of("7000/tcp"), false)
               .some_dropped);
+    // Between two ports, without them: not that one port.
+    const auto between =
+        pf::judge("pass in all\nblock drop in proto tcp from any to any port 7000 >< 7010\n", sample_of("7000/tcp"), false);
+    CHECK(between.fate == Fate::accepted);
+    CHECK(between.some_dropped);
     const Rule rule = made("7000-7010/udp");
     CHECK(text(pf::open_command(rule)) ==
           "echo 'pass in quick proto udp from any to any port 7000:7010 label \"rejoin:game:udp/7000-7010\"' | pfctl -q -a "
@@ -224,6 +229,19 @@ windows::KnownRule known(const char* name, const char* program, bool allows, con
 
 }  // namespace
 
+TEST_CASE("what others have named is printed as nothing that a terminal would obey") {
+    Report report;
+    report.rule = made("7000/tcp");
+    Gate gate;
+    gate.stance = Stance::blocks;
+    gate.where = TextView("inet x\n y");
+    gate.why = TextView("its rule 1 drops it: \x1b]0;owned\x07 caf\xc3\xa9");
+    REQUIRE(report.gates.push(std::move(gate)));
+    std::string all;
+    each_line(report, [&](TextView line) { all += text(line) + "\n"; });
+    CHECK(all == "7000/tcp: blocked by this host\n  nftables, inet x? y: blocks (its rule 1 drops it: ?]0;owned? caf\xc3\xa9)\n");
+}
+
 TEST_CASE("Windows: a rule is added where none allows it, and read back; taken back, nothing is left") {
     WindowsFirewall<Played> firewall;
     Played& played = firewall.policy();
@@ -282,6 +300,22 @@ TEST_CASE("Windows: what decides is named, and what is not this computer's to ch
     CHECK(blocked.stance == Stance::refused);
     CHECK(text(blocked.why).find("My game (asked)") != std::string::npos);
     CHECK(text(blocked.command) == "netsh advfirewall firewall delete rule name=\"My game (asked)\" program=\"C:\\game.exe\"");
+    // What could mean something else at a prompt is named, and not put into a command.
+    played.state.rules.clear();
+    REQUIRE(played.state.rules.push(known("x\" & calc & \"", "C:\\game.exe", false)));
+    blocked = gate();
+    CHECK(blocked.stance == Stance::refused);
+    CHECK(blocked.command.empty());
+    // For some addresses alone: neither is it let in, nor kept out.
+    played.state.rules.clear();
+    for (const bool allows : {true, false}) {
+        windows::KnownRule some = known("some", "C:\\game.exe", allows);
+        some.narrow = true;
+        REQUIRE(played.state.rules.push(std::move(some)));
+    }
+    Report narrow = firewall.explain(rule);
+    CHECK(narrow.gates[0].stance == Stance::blocks);
+    CHECK(narrow.gates[0].some_dropped);
     played.state.rules.clear();
     played.state.blocks_all[1] = true;
     CHECK(gate().stance == Stance::refused);

@@ -114,6 +114,17 @@ inline Description summary(const Report& report) {
     if (report.proof == Proof::not_reached) return text.append(", but another host has not reached it: something else is in the way");
     return text.append("; unverified, as no other host has tried");
 }
+namespace detail {
+
+// What others have named may have anything in it, and a terminal does what it is told.
+inline Text<255> printable(TextView text) {
+    Text<255> plain;
+    for (char c : text) plain.append({static_cast<unsigned char>(c) < ' ' || c == 127 ? "?" : &c, 1});
+    return plain;
+}
+
+}  // namespace detail
+
 /// Calls `f(TextView)` with each line of all of it, without its end.
 template <class F>
 void each_line(const Report& report, F f) {
@@ -121,10 +132,10 @@ void each_line(const Report& report, F f) {
     for (const Gate& gate : report.gates) {
         Text<511> line("  ");
         line.append(to_text(gate.system));
-        if (!gate.where.empty()) line.append(", ").append(gate.where);
+        if (!gate.where.empty()) line.append(", ").append(detail::printable(gate.where));
         line.append(": ").append(to_text(gate.stance));
         if (gate.changed) line.append(" (changed now)");
-        if (!gate.why.empty()) line.append(" (").append(gate.why).append(")");
+        if (!gate.why.empty()) line.append(" (").append(detail::printable(gate.why)).append(")");
         if (gate.some_dropped) line.append("; some may be dropped, depending on who sends it or how much comes");
         f(TextView(line));
         if (gate.error) f(TextView(Text<127>("    error ").append_number(gate.error.code())));

@@ -45,6 +45,12 @@ inline Holds ports(Line& words, Text<255>& word, const Sample& sample) {
         return Holds::perhaps;
     }
     const Holds holds = in_ports(word, sample);
+    Line ahead = words;
+    if (Text<255> range; ahead.next(range) && (range.data()[0] == '<' || range.data()[0] == '>')) {  // `1023 >< 1030`
+        words = ahead;
+        words.next(word);
+        return Holds::perhaps;
+    }
     return inverted ? opposite(holds) : holds;
 }
 
@@ -71,8 +77,6 @@ inline Command open_command(const Rule& rule) {
     return Command("echo '").append(rule_text(rule)).append("' | pfctl -q -a ").append(anchor_of(rule)).append(" -f -");
 }
 inline Command close_command(const Rule& rule) { return Command("pfctl -q -a ").append(anchor_of(rule)).append(" -F rules"); }
-/// Where the ruleset does not call the anchors.
-inline constexpr const char* lines_to_add = "anchor \"rejoin/*\"";
 
 /// `rules`: those of the main ruleset; `own`: whether the rule's anchor holds it.
 inline Judgement judge(TextView rules, const Sample& sample, bool own) {

@@ -65,12 +65,16 @@ enum : std::size_t {
     put_description,
     get_application,
     put_application,
+    get_service = 13,
     get_protocol = 15,
     put_protocol,
     get_ports,
     put_ports,
+    get_local_addresses = 21,
+    get_remote_addresses = 23,
     get_direction = 27,
     put_direction,
+    get_interface_types = 31,
     get_enabled = 33,
     put_enabled,
     get_profiles = 37,
@@ -243,6 +247,12 @@ private:
         text_of(com, rule, com::rule::get_name, known.name);
         text_of(com, rule, com::rule::get_application, known.program);
         text_of(com, rule, com::rule::get_ports, known.ports);
+        for (const std::size_t place :
+             {com::rule::get_service, com::rule::get_local_addresses, com::rule::get_remote_addresses, com::rule::get_interface_types}) {
+            Text<15> only;
+            text_of(com, rule, place, only);
+            known.narrow = known.narrow || !(only.empty() || only == TextView("*") || only == TextView("All"));
+        }
         return to.rules.push(std::move(known)) ? Error() : Error(Errc::out_of_memory);
     }
 };

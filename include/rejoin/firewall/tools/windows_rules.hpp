@@ -16,6 +16,7 @@ struct KnownRule {
     std::int32_t protocol = any_protocol;
     std::uint32_t profiles = all_profiles;
     bool allows = true;
+    bool narrow = false;  ///< for some remote or local addresses, kinds of interface or services alone
 };
 /// Of each profile, in the order domain, private, public.
 struct State {
@@ -43,6 +44,13 @@ inline bool same_file(TextView a, TextView b) {
         const auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c == '/' ? '\\' : c; };
         if (lower(a[i]) != lower(b[i])) return false;
     }
+    return true;
+}
+// Between quotes, at a prompt of Windows'.
+inline bool is_plain(TextView text) {
+    for (char c : text)
+        for (char special : {'"', '%', '!', '^', '\n', '\r'})
+            if (c == special) return false;
     return true;
 }
 // How many of the rule's ports are in the list.
@@ -108,6 +116,8 @@ inline bool judge(const State& state, const Rule& rule, Array<Gate>& gates) {
             if (known.protocol != any_protocol && known.protocol != static_cast<std::int32_t>(rule.protocol)) continue;
             if (!known.program.empty() && (rule.program.empty() || !detail::same_file(known.program, rule.program))) continue;
             const Holds ports = detail::in_ports(known.ports, rule);
+            if (!known.allows && ports != Holds::never && known.narrow) gate.some_dropped = true;
+            if (known.narrow) continue;
             if (!known.allows && ports != Holds::never) blocker = &known;
             if (!known.allows || ports != Holds::always) continue;
             allowed = true;
@@ -124,8 +134,11 @@ inline bool judge(const State& state, const Rule& rule, Array<Gate>& gates) {
             gate.stance = Stance::refused;
             gate.why =
                 Text<255>("a rule blocks this program, as it is left when somebody says no to Windows' question: ").append(blocker->name);
-            gate.command = Command("netsh advfirewall firewall delete rule name=\"").append(blocker->name).append("\"");
-            if (!blocker->program.empty()) gate.command.append(" program=\"").append(blocker->program).append("\"");
+            // A name that could mean something else to the prompt is not for anybody to paste there.
+            if (detail::is_plain(blocker->name) && detail::is_plain(blocker->program)) {
+                gate.command = Command("netsh advfirewall firewall delete rule name=\"").append(blocker->name).append("\"");
+                if (!blocker->program.empty()) gate.command.append(" program=\"").append(blocker->program).append("\"");
+            }
         } else if (allowed) {
             gate.stance = opened ? Stance::opened : Stance::allows;
             if (opened) gate.inverse = netsh(rule, true);
