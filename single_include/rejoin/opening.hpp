@@ -101,6 +101,14 @@ inline bool take_ports(TextView& text, Rule& rule) {
     rule.last_port = static_cast<std::uint16_t>(last == first ? 0 : last);
     return true;
 }
+// The first line, without its end, which is taken off.
+inline TextView take_line(TextView& text) {
+    std::size_t n = 0;
+    while (n < text.size() && text[n] != '\n') ++n;
+    const TextView line(text.data(), n);
+    text = {text.data() + (n < text.size() ? n + 1 : n), text.size() - (n < text.size() ? n + 1 : n)};
+    return line;
+}
 inline bool starts(TextView text, TextView with) { return text.size() >= with.size() && TextView(text.data(), with.size()) == with; }
 inline TextView behind(TextView text, std::size_t n) { return {text.data() + n, text.size() - n}; }
 
@@ -520,10 +528,7 @@ inline TextView trimmed(TextView text) {
 // The value of a header field; empty where it is not there. `head` is everything up to the empty line.
 inline TextView field(TextView head, TextView name) {
     while (head.size() > 0) {
-        std::size_t n = 0;
-        while (n < head.size() && head[n] != '\n') ++n;
-        const TextView line(head.data(), n);
-        head = {head.data() + (n < head.size() ? n + 1 : n), head.size() - (n < head.size() ? n + 1 : n)};
+        const TextView line = firewall::detail::take_line(head);
         std::size_t colon = 0;
         while (colon < line.size() && line[colon] != ':') ++colon;
         if (colon < line.size() && same(TextView(line.data(), colon), name))
@@ -1555,10 +1560,7 @@ struct JournalEntry {
 template <class F>
 void each_entry(TextView text, F f) {
     while (text.size() > 0) {
-        std::size_t n = 0;
-        while (n < text.size() && text[n] != '\n') ++n;
-        TextView line(text.data(), n);
-        text = detail::behind(text, n < text.size() ? n + 1 : n);
+        TextView line = detail::take_line(text);
         JournalEntry entry;
         std::size_t end = 0;
         while (end < line.size() && line[end] != ' ') ++end;
@@ -2013,10 +2015,7 @@ public:
     Error read(TextView text, const Sample& sample) {
         bool filter = false;
         while (text.size() > 0) {
-            std::size_t n = 0;
-            while (n < text.size() && text[n] != '\n') ++n;
-            const TextView line(text.data(), n);
-            text = firewall::detail::behind(text, n < text.size() ? n + 1 : n);
+            const TextView line = firewall::detail::take_line(text);
             if (line.size() == 0 || line[0] == '#') continue;
             if (line[0] == '*') {
                 filter = line == TextView("*filter");
@@ -2149,10 +2148,7 @@ private:
 template <class F>
 void each_tagged(TextView text, const Tag& tag, const char* tool, F f) {
     while (text.size() > 0) {
-        std::size_t n = 0;
-        while (n < text.size() && text[n] != '\n') ++n;
-        const TextView line(text.data(), n);
-        text = firewall::detail::behind(text, n < text.size() ? n + 1 : n);
+        const TextView line = firewall::detail::take_line(text);
         if (!firewall::detail::starts(line, "-A ")) continue;
         Words words;
         words.add(tool).add("-w").add("-D");
@@ -2355,10 +2351,7 @@ inline Judgement judge(TextView rules, const Sample& sample, bool own) {
     Judgement result;
     bool decided = false;
     while (rules.size() > 0 && !decided) {
-        std::size_t n = 0;
-        while (n < rules.size() && rules[n] != '\n') ++n;
-        const TextView line(rules.data(), n);
-        rules = firewall::detail::behind(rules, n < rules.size() ? n + 1 : n);
+        const TextView line = firewall::detail::take_line(rules);
         detail::Line words(line);
         Text<255> word;
         if (!words.next(word)) continue;
@@ -2448,10 +2441,7 @@ inline Holds in_ports(TextView list, const Sample& sample) {
 inline Judgement judge(TextView list, const Sample& sample) {
     Judgement result;
     while (list.size() > 0) {
-        std::size_t n = 0;
-        while (n < list.size() && list[n] != '\n') ++n;
-        iptables::detail::Line words({list.data(), n});
-        list = firewall::detail::behind(list, n < list.size() ? n + 1 : n);
+        iptables::detail::Line words(firewall::detail::take_line(list));
         Text<255> word;
         if (!words.next(word)) continue;
         std::uint32_t number = 0;
@@ -2525,10 +2515,7 @@ inline iptables::Words words(const Rule& rule, std::uint32_t before) {
 /// The number of the rule that carries the tag; 0: none does.
 inline std::uint32_t find(TextView list, const Tag& tag) {
     while (list.size() > 0) {
-        std::size_t n = 0;
-        while (n < list.size() && list[n] != '\n') ++n;
-        const TextView line(list.data(), n);
-        list = firewall::detail::behind(list, n < list.size() ? n + 1 : n);
+        const TextView line = firewall::detail::take_line(list);
         if (line.size() < tag.size() + 3 || !(TextView(line.data() + line.size() - tag.size(), tag.size()) == TextView(tag))) continue;
         std::uint32_t number = 0;
         for (char c : line) {
@@ -4420,10 +4407,7 @@ inline Command close_command(const Rule& rule) {
 /// By which interface user.rules lets a profile in; empty: by any.
 inline Text<15> interface_of(TextView rules, TextView profile) {
     while (rules.size() > 0) {
-        std::size_t n = 0;
-        while (n < rules.size() && rules[n] != '\n') ++n;
-        const TextView line(rules.data(), n);
-        rules = firewall::detail::behind(rules, n < rules.size() ? n + 1 : n);
+        const TextView line = firewall::detail::take_line(rules);
         if (!firewall::detail::starts(line, "### tuple ### ")) continue;
         iptables::detail::Line words(line);
         bool ours = false;
@@ -4438,10 +4422,7 @@ inline Text<15> interface_of(TextView rules, TextView profile) {
 inline bool enabled(TextView conf) {
     bool on = false;
     while (conf.size() > 0) {
-        std::size_t n = 0;
-        while (n < conf.size() && conf[n] != '\n') ++n;
-        TextView line(conf.data(), n);
-        conf = firewall::detail::behind(conf, n < conf.size() ? n + 1 : n);
+        TextView line = firewall::detail::take_line(conf);
         if (!firewall::detail::starts(line, "ENABLED=")) continue;
         line = firewall::detail::behind(line, 8);
         if (line.size() > 0 && line[0] == '"') line = firewall::detail::behind(line, 1);

@@ -3,8 +3,6 @@
 #pragma once
 #include <rejoin/opening.hpp>
 
-// How one host comes to be reached by another over TCP or UDP, with as little opened as possible: the one that wants to be reached has a
-// `Reach`, the other a `Prober`, and what they say to each other goes by whatever they have already, such as `Signal`.
 namespace rejoin::inline v0_1 {
 
 /// In the order in which they are tried: the smallest opening is none.
@@ -69,6 +67,10 @@ struct ReachMessage {
         return message;
     }
 };
+
+}  // namespace rejoin::inline v0_1
+
+namespace rejoin::inline v0_1 {
 
 namespace detail {
 
@@ -241,6 +243,12 @@ private:
 };
 
 }  // namespace detail
+
+}  // namespace rejoin::inline v0_1
+
+// How one host comes to be reached by another over TCP or UDP, with as little opened as possible: the one that wants to be reached has a
+// `Reach`, the other a `Prober`, and what they say to each other goes by whatever they have already, such as `Signal`.
+namespace rejoin::inline v0_1 {
 
 /// The other side: tries what it is asked to, and says how it went. Belongs to its loop's thread. `on_connected` may destroy it.
 class Prober {

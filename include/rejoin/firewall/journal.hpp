@@ -24,10 +24,7 @@ struct JournalEntry {
 template <class F>
 void each_entry(TextView text, F f) {
     while (text.size() > 0) {
-        std::size_t n = 0;
-        while (n < text.size() && text[n] != '\n') ++n;
-        TextView line(text.data(), n);
-        text = detail::behind(text, n < text.size() ? n + 1 : n);
+        TextView line = detail::take_line(text);
         JournalEntry entry;
         std::size_t end = 0;
         while (end < line.size() && line[end] != ' ') ++end;

@@ -103,6 +103,14 @@ inline bool take_ports(TextView& text, Rule& rule) {
     rule.last_port = static_cast<std::uint16_t>(last == first ? 0 : last);
     return true;
 }
+// The first line, without its end, which is taken off.
+inline TextView take_line(TextView& text) {
+    std::size_t n = 0;
+    while (n < text.size() && text[n] != '\n') ++n;
+    const TextView line(text.data(), n);
+    text = {text.data() + (n < text.size() ? n + 1 : n), text.size() - (n < text.size() ? n + 1 : n)};
+    return line;
+}
 inline bool starts(TextView text, TextView with) { return text.size() >= with.size() && TextView(text.data(), with.size()) == with; }
 inline TextView behind(TextView text, std::size_t n) { return {text.data() + n, text.size() - n}; }
 

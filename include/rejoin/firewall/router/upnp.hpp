@@ -39,10 +39,7 @@ inline TextView trimmed(TextView text) {
 // The value of a header field; empty where it is not there. `head` is everything up to the empty line.
 inline TextView field(TextView head, TextView name) {
     while (head.size() > 0) {
-        std::size_t n = 0;
-        while (n < head.size() && head[n] != '\n') ++n;
-        const TextView line(head.data(), n);
-        head = {head.data() + (n < head.size() ? n + 1 : n), head.size() - (n < head.size() ? n + 1 : n)};
+        const TextView line = firewall::detail::take_line(head);
         std::size_t colon = 0;
         while (colon < line.size() && line[colon] != ':') ++colon;
         if (colon < line.size() && same(TextView(line.data(), colon), name))

@@ -115,10 +115,7 @@ public:
     Error read(TextView text, const Sample& sample) {
         bool filter = false;
         while (text.size() > 0) {
-            std::size_t n = 0;
-            while (n < text.size() && text[n] != '\n') ++n;
-            const TextView line(text.data(), n);
-            text = firewall::detail::behind(text, n < text.size() ? n + 1 : n);
+            const TextView line = firewall::detail::take_line(text);
             if (line.size() == 0 || line[0] == '#') continue;
             if (line[0] == '*') {
                 filter = line == TextView("*filter");
@@ -251,10 +248,7 @@ private:
 template <class F>
 void each_tagged(TextView text, const Tag& tag, const char* tool, F f) {
     while (text.size() > 0) {
-        std::size_t n = 0;
-        while (n < text.size() && text[n] != '\n') ++n;
-        const TextView line(text.data(), n);
-        text = firewall::detail::behind(text, n < text.size() ? n + 1 : n);
+        const TextView line = firewall::detail::take_line(text);
         if (!firewall::detail::starts(line, "-A ")) continue;
         Words words;
         words.add(tool).add("-w").add("-D");

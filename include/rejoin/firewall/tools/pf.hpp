@@ -83,10 +83,7 @@ inline Judgement judge(TextView rules, const Sample& sample, bool own) {
     Judgement result;
     bool decided = false;
     while (rules.size() > 0 && !decided) {
-        std::size_t n = 0;
-        while (n < rules.size() && rules[n] != '\n') ++n;
-        const TextView line(rules.data(), n);
-        rules = firewall::detail::behind(rules, n < rules.size() ? n + 1 : n);
+        const TextView line = firewall::detail::take_line(rules);
         detail::Line words(line);
         Text<255> word;
         if (!words.next(word)) continue;
@@ -176,10 +173,7 @@ inline Holds in_ports(TextView list, const Sample& sample) {
 inline Judgement judge(TextView list, const Sample& sample) {
     Judgement result;
     while (list.size() > 0) {
-        std::size_t n = 0;
-        while (n < list.size() && list[n] != '\n') ++n;
-        iptables::detail::Line words({list.data(), n});
-        list = firewall::detail::behind(list, n < list.size() ? n + 1 : n);
+        iptables::detail::Line words(firewall::detail::take_line(list));
         Text<255> word;
         if (!words.next(word)) continue;
         std::uint32_t number = 0;
@@ -253,10 +247,7 @@ inline iptables::Words words(const Rule& rule, std::uint32_t before) {
 /// The number of the rule that carries the tag; 0: none does.
 inline std::uint32_t find(TextView list, const Tag& tag) {
     while (list.size() > 0) {
-        std::size_t n = 0;
-        while (n < list.size() && list[n] != '\n') ++n;
-        const TextView line(list.data(), n);
-        list = firewall::detail::behind(list, n < list.size() ? n + 1 : n);
+        const TextView line = firewall::detail::take_line(list);
         if (line.size() < tag.size() + 3 || !(TextView(line.data() + line.size() - tag.size(), tag.size()) == TextView(tag))) continue;
         std::uint32_t number = 0;
         for (char c : line) {

@@ -54,10 +54,7 @@ inline Command close_command(const Rule& rule) {
 /// By which interface user.rules lets a profile in; empty: by any.
 inline Text<15> interface_of(TextView rules, TextView profile) {
     while (rules.size() > 0) {
-        std::size_t n = 0;
-        while (n < rules.size() && rules[n] != '\n') ++n;
-        const TextView line(rules.data(), n);
-        rules = firewall::detail::behind(rules, n < rules.size() ? n + 1 : n);
+        const TextView line = firewall::detail::take_line(rules);
         if (!firewall::detail::starts(line, "### tuple ### ")) continue;
         iptables::detail::Line words(line);
         bool ours = false;
@@ -72,10 +69,7 @@ inline Text<15> interface_of(TextView rules, TextView profile) {
 inline bool enabled(TextView conf) {
     bool on = false;
     while (conf.size() > 0) {
-        std::size_t n = 0;
-        while (n < conf.size() && conf[n] != '\n') ++n;
-        TextView line(conf.data(), n);
-        conf = firewall::detail::behind(conf, n < conf.size() ? n + 1 : n);
+        TextView line = firewall::detail::take_line(conf);
         if (!firewall::detail::starts(line, "ENABLED=")) continue;
         line = firewall::detail::behind(line, 8);
         if (line.size() > 0 && line[0] == '"') line = firewall::detail::behind(line, 1);
