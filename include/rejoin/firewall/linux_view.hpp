@@ -6,6 +6,7 @@
 #include <rejoin/firewall/tools/firewalld.hpp>
 #include <rejoin/firewall/tools/run.hpp>
 #include <rejoin/firewall/tools/ufw.hpp>
+#include <rejoin/os/posix/file.hpp>
 
 #if defined(__linux__)
 #include <ifaddrs.h>
