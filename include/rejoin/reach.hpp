@@ -93,8 +93,9 @@ public:
     };
     struct Outcome {
         ReachStep step = ReachStep::failed;
-        Endpoint at;                               ///< where it was reached
-        Socket socket;                             ///< of `simultaneous_open`: the connection; UDP: always what was given, then connected
+        Endpoint at;  ///< where it was reached
+        /// Of `simultaneous_open`: the connection. UDP: what was given to `start`, connected in that case.
+        Socket socket;
         const firewall::Report* report = nullptr;  ///< what is in the way on this host, with the commands, where nothing helped
     };
 
@@ -132,7 +133,7 @@ public:
     Result<void> hear(Bytes bytes) {
         const auto message = ReachMessage::decode(bytes);
         if (!message) return message.error();
-        if (message->attempt != attempt_ || message->step != step_) return {};
+        if (over_ || message->attempt != attempt_ || message->step != step_) return {};
         if (message->kind == ReachMessage::Kind::told) return message->reached ? done(step_) : next(), Result<void>();
         if (message->kind != ReachMessage::Kind::ready || step_ != ReachStep::simultaneous_open) return {};
         there_ = Endpoint(message->ip, message->port);
@@ -171,9 +172,9 @@ private:
         message.attempt = attempt_;
         std::byte bytes[ReachMessage::size];
         message.encode(bytes);
-        const bool by_v6 = listening_.ip().family == Family::v6;
-        static_cast<void>(socket_.send_to(bytes, by_v6 ? mapped(to.ip()) : unmapped(to.ip()), to.port()));
+        static_cast<void>(socket_.send_to(bytes, for_socket(to.ip()), to.port()));
     }
+    IpAddress for_socket(const IpAddress& ip) const { return listening_.ip().family == Family::v6 ? mapped(ip) : unmapped(ip); }
     void punch() {
         send(ReachMessage::Kind::probe, there_);
         punch_.after(detail::meeting_pause);
@@ -274,8 +275,9 @@ private:
         punch_.cancel();
         watch_.stop();
         connector_.stop();
+        over_ = true;
         step_ = step;
-        if (udp() && step == ReachStep::simultaneous_open) static_cast<void>(socket_.connect(there_.ip(), there_.port()));
+        if (udp() && step == ReachStep::simultaneous_open) static_cast<void>(socket_.connect(for_socket(there_.ip()), there_.port()));
         Outcome outcome;
         outcome.step = step;
         if (step != ReachStep::failed) outcome.at = at_;
@@ -301,7 +303,7 @@ private:
     Socket socket_;
     std::uint32_t attempt_ = 0;
     ReachStep step_ = ReachStep::as_it_is;
-    bool begun_ = false;
+    bool begun_ = false, over_ = false;
     bool asked_ = false;  // the other side, in this step
 };
 

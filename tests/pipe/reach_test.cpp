@@ -54,8 +54,16 @@ TEST_CASE("a host is reached at what it listens on, by whoever is asked to try")
     options.rule.app = TextView("rejoin-test");
     Reach<NoEvents> reach(loop, options);
     Prober prober(loop);
-    reach.on_send([&](Bytes bytes) { CHECK(prober.hear(bytes)); });
-    prober.on_send([&](Bytes bytes) { CHECK(reach.hear(bytes)); });
+    int asked = 0;
+    ReachMessage told;
+    reach.on_send([&](Bytes bytes) {
+        ++asked;
+        CHECK(prober.hear(bytes));
+    });
+    prober.on_send([&](Bytes bytes) {
+        told = *ReachMessage::decode(bytes);
+        CHECK(reach.hear(bytes));
+    });
     ReachStep step = ReachStep::failed;
     bool over = false;
     reach.on_done([&](Reach<NoEvents>::Outcome&& outcome) {
@@ -68,6 +76,12 @@ TEST_CASE("a host is reached at what it listens on, by whoever is asked to try")
     CHECK(reach.start(listener.local_endpoint(), IpAddress::v4(127, 0, 0, 1)).error() == Errc::invalid_state);
     REQUIRE(until(loop, [&] { return over; }));
     CHECK(step == ReachStep::as_it_is);
+    // What comes twice, or is another's, begins nothing anew.
+    std::byte again[ReachMessage::size];
+    told.reached = false;
+    told.encode(again);
+    CHECK(reach.hear(again));
+    CHECK(asked == 1);
 }
 
 TEST_CASE("a host is reached over UDP by a socket that comes back, and that a program of neither answers for") {
