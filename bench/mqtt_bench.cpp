@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
-#include <rejoin.hpp>
+#include <rejoin/signal.hpp>
 #include <vector>
 
 namespace {

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
+#include <rejoin/mqtt_client.hpp>
 #include <rejoin/transport/mqtt.hpp>
 
 #include <memory>
