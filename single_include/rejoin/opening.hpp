@@ -4418,6 +4418,13 @@ inline Text<15> interface_of(TextView rules, TextView profile) {
     }
     return {};
 }
+/// Whether user.rules, or user6.rules, has the rule's profile.
+inline bool lists(TextView rules, const Rule& rule) {
+    const Text<64> wanted = Text<64>("'dapp_").append(profile(rule)).append("'");
+    for (; rules.size() >= wanted.size(); rules = firewall::detail::behind(rules, 1))
+        if (firewall::detail::starts(rules, wanted)) return true;
+    return false;
+}
 /// Whether ufw.conf says that it is on.
 inline bool enabled(TextView conf) {
     bool on = false;
@@ -4909,13 +4916,7 @@ public:
         };
         keep(close_chains(rule));
         for (const Legacy& legacy : legacies_) keep(remove(legacy.tool, {legacy.text.data(), legacy.text.size()}, rule));
-        if (::access(ufw::profile_path(rule).c_str(), F_OK) == 0) {
-            Array<char> rules;
-            Rule there = rule;
-            if (read_ufw(rules)) there.interface_name = ufw::interface_of({rules.data(), rules.size()}, ufw::profile(rule));
-            keep(run(ufw::words(there, false, true)));
-            if (::unlink(ufw::profile_path(rule).c_str()) != 0) keep(Error::system(errno));
-        }
+        keep(close_ufw(rule));
         if (auto client = firewalld::Client::connect()) {
             Array<Text<32>> zones;
             keep(client->each_rule([&](TextView zone, TextView one) {
@@ -5000,13 +5001,43 @@ private:
                 return found(TextView(tag));
             }
     }
+    // What ufw's user has allowed and denied, for IPv4 and IPv6.
     static bool read_ufw(Array<char>& to) {
         constexpr std::size_t size_max = 1 << 20;
-        char* const room = to.extend(size_max);
-        if (room == nullptr) return false;
-        const auto size = read_file("/etc/ufw/user.rules", {reinterpret_cast<std::byte*>(room), size_max});
-        to.truncate(size ? *size : 0);
-        return static_cast<bool>(size);
+        for (const char* path : {"/etc/ufw/user.rules", "/etc/ufw/user6.rules"}) {
+            const std::size_t before = to.size();
+            char* const room = to.extend(size_max);
+            if (room == nullptr) return false;
+            const auto size = read_file(path, {reinterpret_cast<std::byte*>(room), size_max});
+            to.truncate(before + (size ? *size : 0));
+        }
+        return !to.empty();
+    }
+    static Error write_profile(const Rule& rule) {
+        const auto text = ufw::profile_text(rule);
+        const int fd = ::open(ufw::profile_path(rule).c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
+        if (fd < 0) return Error::system(errno);
+        const bool wrote = ::write(fd, text.data(), text.size()) == static_cast<ssize_t>(text.size());
+        return ::close(fd) == 0 && wrote ? Error() : Error::system(wrote ? errno : ENOSPC);
+    }
+    static Error close_ufw(const Rule& rule) {
+        Array<char> rules;
+        const bool has_profile = ::access(ufw::profile_path(rule).c_str(), F_OK) == 0;
+        if (!read_ufw(rules) && !has_profile) return {};
+        const TextView text(rules.data(), rules.size());
+        if (!has_profile && !ufw::lists(text, rule)) return {};
+        Rule there = rule;
+        there.interface_name = ufw::interface_of(text, ufw::profile(rule));
+        if (const Error error = has_profile ? Error() : write_profile(rule)) return error;
+        Error first = run(ufw::words(there, false, true));
+        // ufw takes nothing away of which it has but one half, as when it was killed: it is given the other first.
+        rules.clear();
+        if (read_ufw(rules) && ufw::lists({rules.data(), rules.size()}, rule)) {
+            first = run(ufw::words(there, false, false));
+            if (const Error error = run(ufw::words(there, false, true)); error && !first) first = error;
+        }
+        if (::unlink(ufw::profile_path(rule).c_str()) != 0 && !first) first = Error::system(errno);
+        return first;
     }
     // Takes away what `iptables-save` printed with the rule's tag, as it was printed, so that nothing else can be meant.
     static Error remove(const char* tool, TextView saved, const Rule& rule) {
@@ -5030,14 +5061,9 @@ private:
                 return client ? client->add(rule, detail::behind(gate.where, 5)) : client.error();
             }
             case System::ufw: {
-                const auto path = ufw::profile_path(rule);
-                const auto text = ufw::profile_text(rule);
-                const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
-                if (fd < 0) return Error::system(errno);
-                const bool wrote = ::write(fd, text.data(), text.size()) == static_cast<ssize_t>(text.size());
-                Error error = ::close(fd) == 0 && wrote ? Error() : Error::system(wrote ? errno : ENOSPC);
+                Error error = write_profile(rule);
                 if (!error) error = run(ufw::words(rule, denied_by_user(), false));
-                if (error) ::unlink(path.c_str());
+                if (error) ::unlink(ufw::profile_path(rule).c_str());
                 return error;
             }
             case System::iptables: {

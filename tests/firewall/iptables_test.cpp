@@ -128,6 +128,10 @@ TEST_CASE("ufw gets a profile of the rule's own") {
     CHECK(text(ufw::interface_of(rules, "rejoin-game-tcp-7000")) == "v0");
     CHECK(text(ufw::interface_of(rules, "rejoin-game-tcp-7001")).empty());
     CHECK(text(ufw::interface_of(rules, "rejoin-game-tcp-7002")).empty());
+    constexpr char lines[] = "-A ufw6-user-input -p tcp --dport 7000 -j ACCEPT -m comment --comment 'dapp_rejoin-game-tcp-7000'\n";
+    CHECK(ufw::lists(lines, made("7000/tcp")));
+    CHECK_FALSE(ufw::lists(lines, made("700/tcp")));
+    CHECK_FALSE(ufw::lists("", made("7000/tcp")));
     CHECK(ufw::enabled("# a comment\nENABLED=yes\nLOGLEVEL=low\n"));
     CHECK(ufw::enabled("ENABLED=\"yes\""));
     CHECK_FALSE(ufw::enabled("ENABLED=no\n"));

@@ -65,6 +65,13 @@ inline Text<15> interface_of(TextView rules, TextView profile) {
     }
     return {};
 }
+/// Whether user.rules, or user6.rules, has the rule's profile.
+inline bool lists(TextView rules, const Rule& rule) {
+    const Text<64> wanted = Text<64>("'dapp_").append(profile(rule)).append("'");
+    for (; rules.size() >= wanted.size(); rules = firewall::detail::behind(rules, 1))
+        if (firewall::detail::starts(rules, wanted)) return true;
+    return false;
+}
 /// Whether ufw.conf says that it is on.
 inline bool enabled(TextView conf) {
     bool on = false;
