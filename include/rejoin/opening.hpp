@@ -4,8 +4,8 @@
 #include <rejoin/events.hpp>
 #include <rejoin/firewall/router/mapping.hpp>
 #include <rejoin/firewall/system.hpp>
+#include <rejoin/listener.hpp>
 #include <rejoin/network/system.hpp>
-#include <rejoin/pipe.hpp>
 
 namespace rejoin::inline v0_1 {
 
