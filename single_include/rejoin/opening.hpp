@@ -1400,6 +1400,9 @@ private:
         control_watch_.stop();
         search_watch_.stop();
         announcement_watch_.stop();
+        control_.close();
+        search_.close();
+        announcements_.close();
         end_http();
     }
     void send() {
@@ -2632,7 +2635,7 @@ public:
             gate.changed = gate.stance != Stance::blocks;
             if (was->error) gate.error = was->error;
         }
-        if (unnoted) after.error = unnoted;
+        if (opened) after.error = unnoted;  // where nothing was, the gates say why
         return after;
     }
     Report verify(const Rule& rule, Proof proof = Proof::none) {
@@ -5744,7 +5747,7 @@ public:
           observer_(Delegate<void(const NetworkChange&)>::template to<&Opening::network_changed>(this)),
           renewal_(loop, Delegate<void()>::template to<&Opening::renew>(this)),
           look_again_(loop, Delegate<void()>::template to<&Opening::look_again>(this)) {
-        for (router::Mapping& mapping : mappings_) mapping.on_change([this] { tell(); });
+        for (router::Mapping& mapping : mappings_) mapping.on_change([this] { mapping_changed(); });
     }
     Opening(const Opening&) = delete;
     ~Opening() {
@@ -5807,7 +5810,10 @@ private:
             if (!reached || !route.present || route.gateway.family != family || route.source.family != family) continue;
             const IpAddress own = local_.ip().is_unspecified() ? route.source : unmapped(local_.ip());
             router::Mapping& mapping = mappings_[family == Family::v6];
-            if (mapping.state() != router::Mapper::State::idle) {
+            using State = router::Mapper::State;
+            const State state = mapping.state();
+            if (state == State::closing) continue;  // it is begun when that is over
+            if (state != State::idle && state != State::closed) {
                 static_cast<void>(mapping.moved(route.gateway, own, v4.gateway));
                 continue;
             }
@@ -5841,6 +5847,10 @@ private:
     void network_changed(const NetworkChange& change) {
         map(E::of(loop_).state());
         if (change.settled) look_again_.schedule();  // once, for all that one happening has changed
+    }
+    void mapping_changed() {
+        if (open_) map(E::of(loop_).state());
+        tell();
     }
     void tell() {
         if (on_change_) on_change_();

@@ -49,7 +49,7 @@ public:
             gate.changed = gate.stance != Stance::blocks;
             if (was->error) gate.error = was->error;
         }
-        if (unnoted) after.error = unnoted;
+        if (opened) after.error = unnoted;  // where nothing was, the gates say why
         return after;
     }
     Report verify(const Rule& rule, Proof proof = Proof::none) {

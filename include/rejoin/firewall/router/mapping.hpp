@@ -110,6 +110,9 @@ private:
         control_watch_.stop();
         search_watch_.stop();
         announcement_watch_.stop();
+        control_.close();
+        search_.close();
+        announcements_.close();
         end_http();
     }
     void send() {
