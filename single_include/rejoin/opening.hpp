@@ -1543,13 +1543,6 @@ private:
 
 // `Firewall`: that of the host.
 
-#if !defined(_WIN32)
-#include <stdio.h>
-#include <sys/file.h>
-#include <sys/stat.h>
-
-#endif
-
 namespace rejoin::inline v0_1::firewall {
 
 /// Who asked for an opening, and until when. Everything is found again without it, by its tag; it says what a tag cannot.
@@ -1589,7 +1582,15 @@ inline Text<127> to_line(const JournalEntry& entry) {
     return Text<127>(entry.tag).append(" ").append_number(entry.until).append(" ").append_number(entry.user).append("\n");
 }
 
+}  // namespace rejoin::inline v0_1::firewall
+
 #if !defined(_WIN32)
+#include <stdio.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+
+namespace rejoin::inline v0_1::firewall {
+
 /// The journal in a file, which is replaced whole: a crash leaves the old one or the new one.
 class Journal {
 public:
@@ -1663,9 +1664,9 @@ private:
     }
     Text<255> path_;
 };
-#endif
 
 }  // namespace rejoin::inline v0_1::firewall
+#endif
 
 namespace rejoin::inline v0_1::firewall {
 
@@ -2737,9 +2738,7 @@ private:
     static Rule with_program(const Rule& rule) {
         Rule with = rule;
         if (!with.program.empty()) return with;
-#if defined(__APPLE__) || defined(__FreeBSD__) || defined(__NetBSD__)
         with.program = TextView(::getprogname());  // a name alone, where nothing better is known
-#endif
         return with;
     }
     static Sample sample_of(const Rule& rule, bool v6) {
@@ -4213,7 +4212,11 @@ inline Command command(const Rule& rule, TextView zone, bool remove) {
     return words.typed();
 }
 
+}  // namespace rejoin::inline v0_1::firewall::firewalld
+
 #if defined(__linux__)
+namespace rejoin::inline v0_1::firewall::firewalld {
+
 /// firewalld, over the system's bus. Waits for each answer, at most two seconds; asks nobody for a password.
 class Client {
 public:
@@ -4355,9 +4358,9 @@ private:
     std::uint32_t serial_ = 0;
     Array<std::byte> in_;
 };
-#endif
 
 }  // namespace rejoin::inline v0_1::firewall::firewalld
+#endif
 
 // ufw(8): a profile of the rule's own, and what lets it in. Pure.
 namespace rejoin::inline v0_1::firewall::ufw {
@@ -5414,6 +5417,15 @@ enum : std::size_t {
 /// Windows Firewall over COM. Of this thread, which must not have chosen another apartment that lets nobody in.
 class ComPolicy {
 public:
+    /// This program's file; empty where that is not known.
+    Text<1023> program() const {
+        wchar_t path[1024];
+        char narrow[3 * 1024];
+        const unsigned long size = ::GetModuleFileNameW(nullptr, path, 1024);
+        if (size == 0 || size >= 1024) return {};
+        const int n = ::WideCharToMultiByte(CP_UTF8, 0, path, -1, narrow, sizeof narrow, nullptr, nullptr);
+        return n > 1 && n <= 1024 ? Text<1023>(TextView(narrow, static_cast<std::size_t>(n - 1))) : Text<1023>();
+    }
     /// Reads it all, which needs no privilege. The error is the HRESULT.
     Error read(State& to) {
         Com com;
@@ -5547,14 +5559,16 @@ private:
         bool began_ = false;
     };
 
+    // False for what does not fit whole.
     template <std::size_t N>
-    static void text_of(Com& com, com::Object* rule, std::size_t place, Text<N>& to) {
+    static bool text_of(Com& com, com::Object* rule, std::size_t place, Text<N>& to) {
         wchar_t* value = nullptr;
-        if (com::call(rule, place, &value) < 0 || value == nullptr) return;
-        char narrow[3 * N + 1];
+        if (com::call(rule, place, &value) < 0 || value == nullptr) return true;
+        char narrow[N + 1];
         const int n = ::WideCharToMultiByte(CP_UTF8, 0, value, -1, narrow, static_cast<int>(sizeof narrow), nullptr, nullptr);
         if (n > 1) to = TextView(narrow, static_cast<std::size_t>(n - 1));
         com.free_string(value);
+        return n > 0;
     }
     static Error add_known(Com& com, com::Object* rule, State& to) {
         int direction = 0, action = 0;
@@ -5570,13 +5584,14 @@ private:
         known.protocol = static_cast<std::int32_t>(protocol);
         known.profiles = static_cast<std::uint32_t>(profiles) & all_profiles;
         text_of(com, rule, com::rule::get_name, known.name);
-        text_of(com, rule, com::rule::get_application, known.program);
-        text_of(com, rule, com::rule::get_ports, known.ports);
+        // What is too long to be known holds for something else than what is asked about, or for some of it: neither is counted on.
+        known.narrow = !text_of(com, rule, com::rule::get_application, known.program);
+        known.narrow = !text_of(com, rule, com::rule::get_ports, known.ports) || known.narrow;
         for (const std::size_t place :
              {com::rule::get_service, com::rule::get_local_addresses, com::rule::get_remote_addresses, com::rule::get_interface_types}) {
             Text<15> only;
-            text_of(com, rule, place, only);
-            known.narrow = known.narrow || !(only.empty() || only == TextView("*") || only == TextView("All"));
+            const bool whole = text_of(com, rule, place, only);
+            known.narrow = known.narrow || !whole || !(only.empty() || only == TextView("*") || only == TextView("All"));
         }
         return to.rules.push(std::move(known)) ? Error() : Error(Errc::out_of_memory);
     }
@@ -5587,8 +5602,8 @@ private:
 
 namespace rejoin::inline v0_1::firewall {
 
-/// Windows Firewall. As `LinuxFirewall` in what it promises; a rule is for this program where none is named. `Policy` has `read`, `add` and
-/// `remove` as `windows::ComPolicy`.
+/// Windows Firewall. As `LinuxFirewall` in what it promises; a rule is for this program where none is named. `Policy` has `program`,
+/// `read`, `add` and `remove` as `windows::ComPolicy`.
 template <class Policy>
 class WindowsFirewall {
 public:
@@ -5667,14 +5682,7 @@ private:
     Rule with_program(const Rule& rule) const {
         Rule with = rule;
         if (with.program.empty()) with.program = options_.program;
-#if defined(_WIN32)
-        wchar_t path[1024];
-        char narrow[1024];
-        if (with.program.empty() && ::GetModuleFileNameW(nullptr, path, 1023) > 0) {
-            const int n = ::WideCharToMultiByte(CP_UTF8, 0, path, -1, narrow, sizeof narrow, nullptr, nullptr);
-            if (n > 1) with.program = TextView(narrow, static_cast<std::size_t>(n - 1));
-        }
-#endif
+        if (with.program.empty()) with.program = policy_.program();
         return with;
     }
     Report look(const Rule& rule) {

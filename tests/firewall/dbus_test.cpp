@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-#include <rejoin/firewall/journal.hpp>
+#include <rejoin/firewall/tools/dbus.hpp>
 #include <rejoin/firewall/tools/firewalld.hpp>
 #include <string>
 
@@ -102,35 +102,3 @@ TEST_CASE("firewalld is told in its own words") {
           "firewall-cmd '--remove-rich-rule=rule port port=\"7000-7010\" protocol=\"udp\" nflog prefix=\"rejoin:game:udp/7000-7010\" "
           "accept'");
 }
-
-TEST_CASE("the journal says who asked, and until when; what is no entry is passed over") {
-    std::string read;
-    each_entry(
-        "rejoin:game:tcp/7000 1795976930 1000\nnonsense\nrejoin:game:tcp/7001 0 0\nrejoin:game:tcp/7002\nrejoin:game:tcp/7003 x 1\n"
-        "rejoin:game:tcp/7004 1 2 3\nrejoin:game:tcp/7005 99999999999999999999999999 1\nrejoin:ga me:tcp/7006 1 1\n",
-        [&](const JournalEntry& entry) { read += text(to_line(entry)); });
-    CHECK(read == "rejoin:game:tcp/7000 1795976930 1000\nrejoin:game:tcp/7001 0 0\n");
-}
-
-#if !defined(_WIN32)
-TEST_CASE("the journal is replaced whole, and a place where it cannot be is told") {
-    char folder[] = "/tmp/rejoin-journal-XXXXXX";
-    REQUIRE(::mkdtemp(folder) != nullptr);
-    const std::string path = std::string(folder) + "/deeper/openings";
-    const Journal journal(path);
-    JournalEntry found;
-    const TextView one = "rejoin:game:tcp/7000", two = "rejoin:game:tcp/7001";
-    CHECK_FALSE(journal.find(one, found));
-    CHECK_FALSE(journal.note({Tag(one), 5, 6}));
-    CHECK_FALSE(journal.note({Tag(two), 0, 7}));
-    CHECK_FALSE(journal.note({Tag(one), 8, 6}));
-    REQUIRE(journal.find(one, found));
-    CHECK(found.until == 8);
-    CHECK(journal.find(two, found));
-    CHECK_FALSE(journal.note({Tag(one), 0, 0}, true));
-    CHECK_FALSE(journal.find(one, found));
-    CHECK(journal.find(two, found));
-    CHECK(Journal("/dev/null/openings").note({Tag(one), 1, 1}) == Error::system(ENOTDIR));
-    CHECK(std::system(("rm -r " + std::string(folder)).c_str()) == 0);
-}
-#endif

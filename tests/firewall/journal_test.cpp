@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-#include <rejoin/firewall/journal.hpp>
+#include <rejoin/firewall/journal_file.hpp>
 #include <string>
 #include <vector>
 
@@ -88,7 +88,7 @@ TEST_CASE("what is noted is found again, and is not when it has gone") {
 TEST_CASE("a journal that cannot be written says so, and is as it was") {
     const Folder folder;
     // Nobody's folder; a folder where the journal should be; a link where the new one should be.
-    CHECK(Journal{"/proc/no/openings"}.note(entry("rejoin:game:tcp/7000")).domain() == Error::Domain::system);
+    CHECK(Journal{"/dev/null/openings"}.note(entry("rejoin:game:tcp/7000")) == Error::system(ENOTDIR));
     REQUIRE(::mkdir(folder.file("openings").c_str(), 0700) == 0);
     CHECK(Journal{folder.file("openings").c_str()}.note(entry("rejoin:game:tcp/7000")).domain() == Error::Domain::system);
     CHECK(::access(folder.file("openings.new").c_str(), F_OK) != 0);

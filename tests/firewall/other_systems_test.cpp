@@ -185,6 +185,7 @@ struct Played {
     bool forgets = false;  // says that it did, and has not: as Wine does
     int added = 0, removed = 0;
 
+    Text<1023> program() const { return Text<1023>(TextView("C:\\game.exe")); }
     Error read(windows::State& to) {
         if (answer) return answer;
         to.active = state.active;
@@ -295,6 +296,7 @@ TEST_CASE("Windows: what decides is named, and what is not this computer's to ch
     };
     REQUIRE(played.state.rules.push(known("Game", "c:\\GAME.exe", true, "80,7000-7010")));
     CHECK(gate().stance == Stance::allows);
+    CHECK(firewall.explain(made("7000/tcp")).let_in());  // this program is meant where none is named
     REQUIRE(played.state.rules.push(known("My game (asked)", "C:\\game.exe", false)));
     Gate blocked = gate();
     CHECK(blocked.stance == Stance::refused);

@@ -2,6 +2,7 @@
 // Any text as what the tools of a system print about its firewall. Input: a byte that says which, then the text.
 #include <cstdlib>
 #include <rejoin/firewall/journal.hpp>
+#include <rejoin/firewall/reach/message.hpp>
 #include <rejoin/firewall/tools/application_firewall.hpp>
 #include <rejoin/firewall/tools/dbus.hpp>
 #include <rejoin/firewall/tools/pf.hpp>
@@ -72,6 +73,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
             // What is a rule, or a tag, is written as it was read.
             if (const auto read = rule_of(text); read && !(TextView(tag_of(*read)) == text)) std::abort();
             static_cast<void>(Rule::parse(text));
+            // So is what `Reach` and `Prober` say.
+            if (const auto message = ReachMessage::decode(text.bytes())) {
+                std::byte again[ReachMessage::size];
+                message->encode(again);
+                if (std::memcmp(again, text.data(), sizeof again) != 0) std::abort();
+            }
     }
     return 0;
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-#include <rejoin/firewall/journal.hpp>
+#include <rejoin/firewall/journal_file.hpp>
 #include <rejoin/firewall/tools/application_firewall.hpp>
 #include <rejoin/firewall/tools/pf.hpp>
 #include <rejoin/firewall/tools/run.hpp>
@@ -151,9 +151,7 @@ private:
     static Rule with_program(const Rule& rule) {
         Rule with = rule;
         if (!with.program.empty()) return with;
-#if defined(__APPLE__) || defined(__FreeBSD__) || defined(__NetBSD__)
         with.program = TextView(::getprogname());  // a name alone, where nothing better is known
-#endif
         return with;
     }
     static Sample sample_of(const Rule& rule, bool v6) {

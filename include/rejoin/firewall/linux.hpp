@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-#include <rejoin/firewall/journal.hpp>
+#include <rejoin/firewall/journal_file.hpp>
 #include <rejoin/firewall/linux_view.hpp>
 
 #if defined(__linux__)

@@ -3,7 +3,7 @@
 
 #include <rejoin/firewall/nft/kernel.hpp>
 #include <rejoin/firewall/report.hpp>
-#include <rejoin/firewall/tools/firewalld.hpp>
+#include <rejoin/firewall/tools/firewalld_client.hpp>
 #include <rejoin/firewall/tools/run.hpp>
 #include <rejoin/firewall/tools/ufw.hpp>
 #include <rejoin/os/posix/file.hpp>

@@ -5,8 +5,8 @@
 
 namespace rejoin::inline v0_1::firewall {
 
-/// Windows Firewall. As `LinuxFirewall` in what it promises; a rule is for this program where none is named. `Policy` has `read`, `add` and
-/// `remove` as `windows::ComPolicy`.
+/// Windows Firewall. As `LinuxFirewall` in what it promises; a rule is for this program where none is named. `Policy` has `program`,
+/// `read`, `add` and `remove` as `windows::ComPolicy`.
 template <class Policy>
 class WindowsFirewall {
 public:
@@ -85,14 +85,7 @@ private:
     Rule with_program(const Rule& rule) const {
         Rule with = rule;
         if (with.program.empty()) with.program = options_.program;
-#if defined(_WIN32)
-        wchar_t path[1024];
-        char narrow[1024];
-        if (with.program.empty() && ::GetModuleFileNameW(nullptr, path, 1023) > 0) {
-            const int n = ::WideCharToMultiByte(CP_UTF8, 0, path, -1, narrow, sizeof narrow, nullptr, nullptr);
-            if (n > 1) with.program = TextView(narrow, static_cast<std::size_t>(n - 1));
-        }
-#endif
+        if (with.program.empty()) with.program = policy_.program();
         return with;
     }
     Report look(const Rule& rule) {

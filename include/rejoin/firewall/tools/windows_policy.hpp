@@ -89,6 +89,15 @@ enum : std::size_t {
 /// Windows Firewall over COM. Of this thread, which must not have chosen another apartment that lets nobody in.
 class ComPolicy {
 public:
+    /// This program's file; empty where that is not known.
+    Text<1023> program() const {
+        wchar_t path[1024];
+        char narrow[3 * 1024];
+        const unsigned long size = ::GetModuleFileNameW(nullptr, path, 1024);
+        if (size == 0 || size >= 1024) return {};
+        const int n = ::WideCharToMultiByte(CP_UTF8, 0, path, -1, narrow, sizeof narrow, nullptr, nullptr);
+        return n > 1 && n <= 1024 ? Text<1023>(TextView(narrow, static_cast<std::size_t>(n - 1))) : Text<1023>();
+    }
     /// Reads it all, which needs no privilege. The error is the HRESULT.
     Error read(State& to) {
         Com com;
@@ -222,14 +231,16 @@ private:
         bool began_ = false;
     };
 
+    // False for what does not fit whole.
     template <std::size_t N>
-    static void text_of(Com& com, com::Object* rule, std::size_t place, Text<N>& to) {
+    static bool text_of(Com& com, com::Object* rule, std::size_t place, Text<N>& to) {
         wchar_t* value = nullptr;
-        if (com::call(rule, place, &value) < 0 || value == nullptr) return;
-        char narrow[3 * N + 1];
+        if (com::call(rule, place, &value) < 0 || value == nullptr) return true;
+        char narrow[N + 1];
         const int n = ::WideCharToMultiByte(CP_UTF8, 0, value, -1, narrow, static_cast<int>(sizeof narrow), nullptr, nullptr);
         if (n > 1) to = TextView(narrow, static_cast<std::size_t>(n - 1));
         com.free_string(value);
+        return n > 0;
     }
     static Error add_known(Com& com, com::Object* rule, State& to) {
         int direction = 0, action = 0;
@@ -245,13 +256,14 @@ private:
         known.protocol = static_cast<std::int32_t>(protocol);
         known.profiles = static_cast<std::uint32_t>(profiles) & all_profiles;
         text_of(com, rule, com::rule::get_name, known.name);
-        text_of(com, rule, com::rule::get_application, known.program);
-        text_of(com, rule, com::rule::get_ports, known.ports);
+        // What is too long to be known holds for something else than what is asked about, or for some of it: neither is counted on.
+        known.narrow = !text_of(com, rule, com::rule::get_application, known.program);
+        known.narrow = !text_of(com, rule, com::rule::get_ports, known.ports) || known.narrow;
         for (const std::size_t place :
              {com::rule::get_service, com::rule::get_local_addresses, com::rule::get_remote_addresses, com::rule::get_interface_types}) {
             Text<15> only;
-            text_of(com, rule, place, only);
-            known.narrow = known.narrow || !(only.empty() || only == TextView("*") || only == TextView("All"));
+            const bool whole = text_of(com, rule, place, only);
+            known.narrow = known.narrow || !whole || !(only.empty() || only == TextView("*") || only == TextView("All"));
         }
         return to.rules.push(std::move(known)) ? Error() : Error(Errc::out_of_memory);
     }
