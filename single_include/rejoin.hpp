@@ -141,63 +141,97 @@ private:
 
 namespace rejoin::inline v0_1 {
 
-/// A growing array that never throws: where memory runs out, `push` says so and nothing has changed. Move-only; `copy_from` copies.
-template <class T>
-class Array {
+namespace detail {
+
+/// The memory of an `Array`, the same code for every type of element.
+class ArrayMemory {
 public:
-    Array() = default;
-    Array(Array&& other) noexcept
-        : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)), capacity_(std::exchange(other.capacity_, 0)) {}
-    Array& operator=(Array&& other) noexcept {
+    std::size_t size() const { return size_; }
+    bool empty() const { return size_ == 0; }
+
+protected:
+    ArrayMemory() = default;
+    ArrayMemory(ArrayMemory&& other) noexcept { swap(other); }
+    ~ArrayMemory() { ::operator delete(data_); }
+    void swap(ArrayMemory& other) {
         std::swap(data_, other.data_);
         std::swap(size_, other.size_);
         std::swap(capacity_, other.capacity_);
+    }
+
+    bool full() const { return size_ == capacity_; }
+    std::size_t twice() const { return capacity_ == 0 ? 4 : std::size_t{capacity_} * 2; }
+    /// Memory for `n` elements of `each` bytes; null when it is out.
+    static void* allocate(std::size_t n, std::size_t each) {
+        const std::size_t bytes = n * each;
+        return n > UINT32_MAX || n > SIZE_MAX / 2 / each ? nullptr : ::operator new(bytes, std::nothrow);
+    }
+    void replace(void* with, std::size_t capacity) {
+        ::operator delete(data_);
+        data_ = with;
+        capacity_ = static_cast<std::uint32_t>(capacity);
+    }
+
+    void* data_ = nullptr;
+    std::uint32_t size_ = 0;
+    std::uint32_t capacity_ = 0;
+};
+
+}  // namespace detail
+
+/// A growing array that never throws: where memory runs out, `push` says so and nothing has changed. Move-only; `copy_from` copies.
+template <class T>
+class Array : public detail::ArrayMemory {
+public:
+    Array() = default;
+    Array(Array&& other) = default;
+    Array& operator=(Array&& other) noexcept {
+        swap(other);
         return *this;
     }
-    ~Array() { reset(); }
+    ~Array() { clear(); }
 
-    T* begin() { return data_; }
-    T* end() { return data_ + size_; }
-    const T* begin() const { return data_; }
-    const T* end() const { return data_ + size_; }
-    T* data() { return data_; }
-    const T* data() const { return data_; }
-    std::size_t size() const { return size_; }
-    bool empty() const { return size_ == 0; }
-    T& operator[](std::size_t i) { return data_[i]; }
-    const T& operator[](std::size_t i) const { return data_[i]; }
-    T& back() { return data_[size_ - 1]; }
+    T* data() { return static_cast<T*>(data_); }
+    const T* data() const { return static_cast<const T*>(data_); }
+    T* begin() { return data(); }
+    T* end() { return data() + size_; }
+    const T* begin() const { return data(); }
+    const T* end() const { return data() + size_; }
+    T& operator[](std::size_t i) { return data()[i]; }
+    const T& operator[](std::size_t i) const { return data()[i]; }
+    T& back() { return data()[size_ - 1]; }
 
     /// Room for `n` elements in all; false when memory is out.
-    bool reserve(std::size_t n) {
+    [[gnu::cold]] bool reserve(std::size_t n) {
         if (n <= capacity_) return true;
-        if (n > UINT32_MAX || n > SIZE_MAX / 2 / sizeof(T)) return false;
-        T* grown = static_cast<T*>(::operator new(n * sizeof(T), std::nothrow));
+        T* grown = static_cast<T*>(allocate(n, sizeof(T)));
         if (grown == nullptr) return false;
-        for (std::size_t i = 0; i < size_; ++i) {
-            ::new (static_cast<void*>(grown + i)) T(std::move(data_[i]));
-            data_[i].~T();
+        if constexpr (std::is_trivially_copyable_v<T>) {
+            if (size_ != 0) __builtin_memcpy(static_cast<void*>(grown), data_, size_ * sizeof(T));
+        } else {
+            for (std::size_t i = 0; i < size_; ++i) {
+                ::new (static_cast<void*>(grown + i)) T(std::move((*this)[i]));
+                (*this)[i].~T();
+            }
         }
-        ::operator delete(data_);
-        data_ = grown;
-        capacity_ = static_cast<std::uint32_t>(n);
+        replace(grown, n);
         return true;
     }
 
     /// Adds at the end; false when memory is out.
     bool push(T value) {
-        if (size_ == capacity_ && !reserve(capacity_ == 0 ? 4 : std::size_t{capacity_} * 2)) return false;
-        ::new (static_cast<void*>(data_ + size_)) T(std::move(value));
+        if (full() && !reserve(twice())) return false;
+        ::new (static_cast<void*>(end())) T(std::move(value));
         ++size_;
         return true;
     }
 
     /// Adds `n` elements at the end, of any value, for the caller to write; null when memory is out, or for none in an empty array.
     T* extend(std::size_t n) requires std::is_trivially_copyable_v<T> {
-        const std::size_t need = size_ + n, twice = std::size_t{capacity_} * 2;
-        if (need > capacity_ && !reserve(need > twice ? need : twice)) return nullptr;
+        const std::size_t need = size_ + n;
+        if (need > capacity_ && !reserve(need > twice() ? need : twice())) return nullptr;
         size_ = static_cast<std::uint32_t>(need);
-        return data_ + need - n;
+        return end() - n;
     }
     /// Adds copies of `n` elements at the end; false, and unchanged, when memory is out.
     bool append(const T* from, std::size_t n) requires std::is_trivially_copyable_v<T> {
@@ -210,11 +244,11 @@ public:
     void truncate(std::size_t n) {
         while (size_ > n) pop();
     }
-    void pop() { data_[--size_].~T(); }
+    void pop() { (*this)[--size_].~T(); }
 
     /// Removes element `i`, keeping the order of the rest.
     void erase(std::size_t i) {
-        for (; i + 1 < size_; ++i) data_[i] = std::move(data_[i + 1]);
+        for (; i + 1 < size_; ++i) (*this)[i] = std::move((*this)[i + 1]);
         pop();
     }
 
@@ -224,8 +258,7 @@ public:
     /// Removes every element and gives the memory back.
     void reset() {
         clear();
-        ::operator delete(std::exchange(data_, nullptr));
-        capacity_ = 0;
+        replace(nullptr, 0);
     }
 
     /// Becomes a copy of `other`; false, and empty, when memory is out.
@@ -236,11 +269,6 @@ public:
         for (const T& value : other) push(value);
         return true;
     }
-
-private:
-    T* data_ = nullptr;
-    std::uint32_t size_ = 0;
-    std::uint32_t capacity_ = 0;
 };
 
 }  // namespace rejoin::inline v0_1
@@ -2107,63 +2135,47 @@ Result<Socket> plain_end(Local& local, P& pipe) {
 
 namespace rejoin::inline v0_1 {
 
-template <class Signature>
-class Function;
+namespace detail {
 
-/// A move-only callable. What it captures lives inside while it fits into three pointers, else on the heap; empty (made from nothing
-/// or from a null function pointer), it is false and must not be called.
-template <class R, class... Args>
-class Function<R(Args...)> {
+/// What a `Function` holds, the same code for every signature: what each has of its own is compiled and linked once for each.
+class Callable {
 public:
-    Function() = default;
-
-    template <class F>
-    requires(!std::is_same_v<std::remove_cvref_t<F>, Function> && std::is_invocable_r_v<R, std::remove_cvref_t<F>&, Args...>)
-        Function(F&& f) {
-        using Stored = std::decay_t<F>;
-        if constexpr (std::is_pointer_v<std::remove_cvref_t<F>>)
-            if (f == nullptr) return;
-        if constexpr (sizeof(Stored) <= sizeof storage_ && alignof(Stored) <= alignof(void*) &&
-                      std::is_nothrow_move_constructible_v<Stored>) {
-            ::new (static_cast<void*>(storage_)) Stored(std::forward<F>(f));
-            call_ = [](Function& self, Args... args) -> R {
-                return static_cast<R>((*static_cast<Stored*>(self.inside()))(std::forward<Args>(args)...));
-            };
-            if constexpr (!std::is_trivially_copyable_v<Stored>)
-                manage_ = [](Function& self, Function* to) {
-                    auto& stored = *static_cast<Stored*>(self.inside());
-                    if (to != nullptr) ::new (to->inside()) Stored(std::move(stored));
-                    stored.~Stored();
-                };
-        } else {
-            auto* stored = new (std::nothrow) Stored(std::forward<F>(f));
-            if (stored == nullptr) return;  // stays empty, as its owner can see
-            ::new (static_cast<void*>(storage_)) Stored*(stored);
-            call_ = [](Function& self, Args... args) -> R {
-                return static_cast<R>((**static_cast<Stored**>(self.inside()))(std::forward<Args>(args)...));
-            };
-            manage_ = [](Function& self, Function* to) {
-                auto* held = *static_cast<Stored**>(self.inside());
-                if (to != nullptr)
-                    ::new (to->inside()) Stored*(held);
-                else
-                    delete held;
-            };
-        }
-    }
-
-    Function(Function&& other) noexcept { take(other); }
-    Function& operator=(Function&& other) noexcept {
+    Callable() = default;
+    Callable(Callable&& other) noexcept { take(other); }
+    Callable& operator=(Callable&& other) noexcept {
         if (this != &other) {
             reset();
             take(other);
         }
         return *this;
     }
-    ~Function() { reset(); }
+    ~Callable() { reset(); }
 
     explicit operator bool() const { return call_ != nullptr; }
-    R operator()(Args... args) { return call_(*this, std::forward<Args>(args)...); }
+
+    /// Calls what was held as one that takes and returns these very types.
+    template <class R, class... Args>
+    R call(Args... args) {
+        return reinterpret_cast<R (*)(Callable&, Args...)>(call_)(*this, std::forward<Args>(args)...);
+    }
+
+protected:
+    template <class R, class... Args, class F>
+    void hold(F&& f) {
+        using Stored = std::decay_t<F>;
+        constexpr bool fits =
+            sizeof(Stored) <= sizeof storage_ && alignof(Stored) <= alignof(void*) && std::is_nothrow_move_constructible_v<Stored>;
+        if constexpr (fits) {
+            ::new (inside()) Stored(std::forward<F>(f));
+            if constexpr (!std::is_trivially_copyable_v<Stored>) manage_ = &manage<Stored>;
+        } else {
+            auto* stored = new (std::nothrow) Stored(std::forward<F>(f));
+            if (stored == nullptr) return;  // stays empty, as its owner can see
+            ::new (inside()) Stored*(stored);
+            manage_ = &manage_pointer<Stored>;
+        }
+        call_ = reinterpret_cast<void (*)()>(&invoke<fits, Stored, R, Args...>);
+    }
 
 private:
     void* inside() { return storage_; }
@@ -2172,7 +2184,7 @@ private:
         call_ = nullptr;
         manage_ = nullptr;
     }
-    void take(Function& other) {
+    void take(Callable& other) {
         call_ = std::exchange(other.call_, nullptr);
         manage_ = std::exchange(other.manage_, nullptr);
         if (manage_ != nullptr)
@@ -2181,9 +2193,54 @@ private:
             __builtin_memcpy(storage_, other.storage_, sizeof storage_);
     }
 
-    R (*call_)(Function&, Args...) = nullptr;
-    void (*manage_)(Function&, Function*) = nullptr;  // moves to the other, or destroys; null where copying the bytes is enough
+    template <bool fits, class Stored, class R, class... Args>
+    static R invoke(Callable& self, Args... args) {
+        if constexpr (fits)
+            return static_cast<R>((*static_cast<Stored*>(self.inside()))(std::forward<Args>(args)...));
+        else
+            return static_cast<R>((**static_cast<Stored**>(self.inside()))(std::forward<Args>(args)...));
+    }
+    template <class Stored>
+    static void manage(Callable& self, Callable* to) {
+        auto& stored = *static_cast<Stored*>(self.inside());
+        if (to != nullptr) ::new (to->inside()) Stored(std::move(stored));
+        stored.~Stored();
+    }
+    template <class Stored>
+    static void manage_pointer(Callable& self, Callable* to) {
+        auto* held = *static_cast<Stored**>(self.inside());
+        if (to != nullptr)
+            ::new (to->inside()) Stored*(held);
+        else
+            delete held;
+    }
+
+    void (*call_)() = nullptr;
+    void (*manage_)(Callable&, Callable*) = nullptr;  // moves to the other, or destroys; null where copying the bytes is enough
     alignas(void*) std::byte storage_[3 * sizeof(void*)] = {};
+};
+
+}  // namespace detail
+
+template <class Signature>
+class Function;
+
+/// A move-only callable. What it captures lives inside while it fits into three pointers, else on the heap; empty (made from nothing
+/// or from a null function pointer), it is false and must not be called.
+template <class R, class... Args>
+class Function<R(Args...)> : public detail::Callable {
+public:
+    Function() = default;
+
+    template <class F>
+    requires(!std::is_same_v<std::remove_cvref_t<F>, Function> && std::is_invocable_r_v<R, std::remove_cvref_t<F>&, Args...>)
+        Function(F&& f) {
+        if constexpr (std::is_pointer_v<std::remove_cvref_t<F>>)
+            if (f == nullptr) return;
+        hold<R, Args...>(std::forward<F>(f));
+    }
+
+    R operator()(Args... args) { return call<R, Args...>(std::forward<Args>(args)...); }
 };
 
 template <class Signature>
@@ -2200,7 +2257,7 @@ public:
     static Delegate to(T* object) {
         Delegate d;
         d.object_ = object;
-        d.call_ = [](void* self, Args... args) { (static_cast<T*>(self)->*Member)(std::forward<Args>(args)...); };
+        d.call_ = &invoke<Member, T>;
         return d;
     }
 
@@ -2208,6 +2265,11 @@ public:
     void operator()(Args... args) const { call_(object_, std::forward<Args>(args)...); }
 
 private:
+    template <auto Member, class T>
+    static void invoke(void* self, Args... args) {
+        (static_cast<T*>(self)->*Member)(std::forward<Args>(args)...);
+    }
+
     void* object_ = nullptr;
     void (*call_)(void*, Args...) = nullptr;
 };
@@ -5163,7 +5225,7 @@ public:
     [[gnu::cold]] S& service() {
         for (Service* s = services_; s != nullptr; s = s->next)
             if (s->key == &key<S>) return *static_cast<S*>(s->object);
-        services_ = new Service{&key<S>, new S(*this), [](void* object) { delete static_cast<S*>(object); }, services_};
+        services_ = new Service{&key<S>, new S(*this), &destroy<S>, services_};
         return *static_cast<S*>(services_->object);
     }
 
@@ -5340,6 +5402,11 @@ private:
     void set_alarm(TimePoint when) {
         alarm_ = when;
         poller_.set_alarm(when);
+    }
+
+    template <class S>
+    static void destroy(void* service) {
+        delete static_cast<S*>(service);
     }
 
     Poller poller_;
@@ -5866,15 +5933,14 @@ namespace rejoin::inline v0_1 {
 /// Names one added handler of one object. 0 is never given out: it says that memory was out and nothing was added.
 using HandlerId = std::uint32_t;
 
-/// The handlers of one kind of event, called in the order in which they were added. While they are called, a handler may add
-/// handlers (called from the next event on), remove any (itself too), and destroy the list's owner: what a running handler
-/// captured lives until it returns.
-template <class... Args>
-class Handlers {
+namespace detail {
+
+/// What `Handlers` is, the same code for every kind of event.
+class HandlerList {
 public:
-    Handlers() = default;
-    Handlers(Handlers&&) = delete;
-    ~Handlers() {
+    HandlerList() = default;
+    HandlerList(HandlerList&&) = delete;
+    ~HandlerList() {
         Node* const left = std::exchange(head_, nullptr);
         if (frame_ == nullptr) free_list(left);
         for (Frame* f = frame_; f != nullptr; f = f->outer) {
@@ -5884,15 +5950,6 @@ public:
     }
 
     bool empty() const { return head_ == nullptr; }
-
-    /// Adds `call` under `id`, which the owner makes unique. False when `call` is empty or memory is out.
-    bool add(HandlerId id, Function<void(Args...)> call) {
-        if (!call) return false;
-        auto* node = new (std::nothrow) Node{nullptr, id, std::move(call)};
-        if (node == nullptr) return false;
-        (head_ == nullptr ? head_ : last()->next) = node;
-        return true;
-    }
 
     /// Takes the handler away; false when there is none of that id. It is not called again, not even for the event under way.
     bool remove(HandlerId id) {
@@ -5909,26 +5966,11 @@ public:
         return false;
     }
 
-    /// Calls every handler. Returns false when one of them destroyed the list: the owner is gone, touch nothing of it.
-    bool operator()(Args... args) {
-        if (head_ == nullptr) return true;
-        Frame frame{frame_, nullptr, false, false};
-        frame_ = std::launder(&frame);  // which GCC 12 does not take for a pointer that outlives the frame: it never does
-        Node* const end = last();
-        for (Node* node = head_;; node = node->next) {
-            if (node->id != 0) node->call(args...);
-            if (frame.destroyed || node == end) break;
-        }
-        if (frame.destroyed || frame.removed) return settle(frame);
-        frame_ = frame.outer;
-        return true;
-    }
-
-private:
+protected:
     struct Node {
         Node* next;
         HandlerId id;  // 0: removed while running, to be freed after
-        Function<void(Args...)> call;
+        Callable call;
     };
     // One call under way. The outermost one frees what a destroyed list leaves behind.
     struct Frame {
@@ -5938,8 +5980,34 @@ private:
         bool removed;  // a handler was: the outermost call frees it
     };
 
+    [[gnu::cold]] bool insert(HandlerId id, Callable&& call) {
+        if (!call) return false;
+        auto* node = new (std::nothrow) Node{nullptr, id, std::move(call)};
+        if (node == nullptr) return false;
+        (head_ == nullptr ? head_ : last()->next) = node;
+        return true;
+    }
+    // Looked for each time: handlers are few, and a pipe has many lists.
+    Node* last() const {
+        Node* node = head_;
+        while (node->next != nullptr) node = node->next;
+        return node;
+    }
+    void enter(Frame& frame) {
+        frame.outer = frame_;
+        frame_ = std::launder(&frame);  // which GCC 12 does not take for a pointer that outlives the frame: it never does
+    }
+    bool leave(Frame& frame) {
+        if (frame.destroyed || frame.removed) return settle(frame);
+        frame_ = frame.outer;
+        return true;
+    }
+
+    Node* head_ = nullptr;
+
+private:
     // A handler was removed, or the list destroyed, while it was called.
-    bool settle(Frame& frame) {
+    [[gnu::cold]] bool settle(Frame& frame) {
         // What a removed handler captured may own the list, or change it once more, as it goes.
         while (!frame.destroyed && frame.outer == nullptr && std::exchange(frame.removed, false)) free_list(take_removed());
         if (frame.destroyed) {
@@ -5949,12 +6017,6 @@ private:
         frame_ = frame.outer;
         if (frame_ != nullptr) frame_->removed |= frame.removed;
         return true;
-    }
-    // Looked for each time: handlers are few, and a pipe has many lists.
-    Node* last() const {
-        Node* node = head_;
-        while (node->next != nullptr) node = node->next;
-        return node;
     }
     static void free_list(Node* node) {
         while (node != nullptr) delete std::exchange(node, node->next);
@@ -5976,8 +6038,31 @@ private:
         return taken;
     }
 
-    Node* head_ = nullptr;
     Frame* frame_ = nullptr;
+};
+
+}  // namespace detail
+
+/// The handlers of one kind of event, called in the order in which they were added. While they are called, a handler may add
+/// handlers (called from the next event on), remove any (itself too), and destroy the list's owner: what a running handler
+/// captured lives until it returns.
+template <class... Args>
+class Handlers : public detail::HandlerList {
+public:
+    /// Adds `call` under `id`, which the owner makes unique. False when `call` is empty or memory is out.
+    bool add(HandlerId id, Function<void(Args...)> call) { return insert(id, std::move(call)); }
+
+    /// Calls every handler. Returns false when one of them destroyed the list: the owner is gone, touch nothing of it.
+    bool operator()(Args... args) {
+        if (head_ == nullptr) return true;
+        Frame frame{};
+        enter(frame);
+        Node* const end = last();
+        for (Node* node = head_;; node = node->next) {
+            if (node->id != 0) node->call.template call<void, Args...>(args...);
+            if (frame.destroyed || node == end) return leave(frame);
+        }
+    }
 };
 
 }  // namespace rejoin::inline v0_1

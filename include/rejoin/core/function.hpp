@@ -9,63 +9,47 @@
 
 namespace rejoin::inline v0_1 {
 
-template <class Signature>
-class Function;
+namespace detail {
 
-/// A move-only callable. What it captures lives inside while it fits into three pointers, else on the heap; empty (made from nothing
-/// or from a null function pointer), it is false and must not be called.
-template <class R, class... Args>
-class Function<R(Args...)> {
+/// What a `Function` holds, the same code for every signature: what each has of its own is compiled and linked once for each.
+class Callable {
 public:
-    Function() = default;
-
-    template <class F>
-    requires(!std::is_same_v<std::remove_cvref_t<F>, Function> && std::is_invocable_r_v<R, std::remove_cvref_t<F>&, Args...>)
-        Function(F&& f) {
-        using Stored = std::decay_t<F>;
-        if constexpr (std::is_pointer_v<std::remove_cvref_t<F>>)
-            if (f == nullptr) return;
-        if constexpr (sizeof(Stored) <= sizeof storage_ && alignof(Stored) <= alignof(void*) &&
-                      std::is_nothrow_move_constructible_v<Stored>) {
-            ::new (static_cast<void*>(storage_)) Stored(std::forward<F>(f));
-            call_ = [](Function& self, Args... args) -> R {
-                return static_cast<R>((*static_cast<Stored*>(self.inside()))(std::forward<Args>(args)...));
-            };
-            if constexpr (!std::is_trivially_copyable_v<Stored>)
-                manage_ = [](Function& self, Function* to) {
-                    auto& stored = *static_cast<Stored*>(self.inside());
-                    if (to != nullptr) ::new (to->inside()) Stored(std::move(stored));
-                    stored.~Stored();
-                };
-        } else {
-            auto* stored = new (std::nothrow) Stored(std::forward<F>(f));
-            if (stored == nullptr) return;  // stays empty, as its owner can see
-            ::new (static_cast<void*>(storage_)) Stored*(stored);
-            call_ = [](Function& self, Args... args) -> R {
-                return static_cast<R>((**static_cast<Stored**>(self.inside()))(std::forward<Args>(args)...));
-            };
-            manage_ = [](Function& self, Function* to) {
-                auto* held = *static_cast<Stored**>(self.inside());
-                if (to != nullptr)
-                    ::new (to->inside()) Stored*(held);
-                else
-                    delete held;
-            };
-        }
-    }
-
-    Function(Function&& other) noexcept { take(other); }
-    Function& operator=(Function&& other) noexcept {
+    Callable() = default;
+    Callable(Callable&& other) noexcept { take(other); }
+    Callable& operator=(Callable&& other) noexcept {
         if (this != &other) {
             reset();
             take(other);
         }
         return *this;
     }
-    ~Function() { reset(); }
+    ~Callable() { reset(); }
 
     explicit operator bool() const { return call_ != nullptr; }
-    R operator()(Args... args) { return call_(*this, std::forward<Args>(args)...); }
+
+    /// Calls what was held as one that takes and returns these very types.
+    template <class R, class... Args>
+    R call(Args... args) {
+        return reinterpret_cast<R (*)(Callable&, Args...)>(call_)(*this, std::forward<Args>(args)...);
+    }
+
+protected:
+    template <class R, class... Args, class F>
+    void hold(F&& f) {
+        using Stored = std::decay_t<F>;
+        constexpr bool fits =
+            sizeof(Stored) <= sizeof storage_ && alignof(Stored) <= alignof(void*) && std::is_nothrow_move_constructible_v<Stored>;
+        if constexpr (fits) {
+            ::new (inside()) Stored(std::forward<F>(f));
+            if constexpr (!std::is_trivially_copyable_v<Stored>) manage_ = &manage<Stored>;
+        } else {
+            auto* stored = new (std::nothrow) Stored(std::forward<F>(f));
+            if (stored == nullptr) return;  // stays empty, as its owner can see
+            ::new (inside()) Stored*(stored);
+            manage_ = &manage_pointer<Stored>;
+        }
+        call_ = reinterpret_cast<void (*)()>(&invoke<fits, Stored, R, Args...>);
+    }
 
 private:
     void* inside() { return storage_; }
@@ -74,7 +58,7 @@ private:
         call_ = nullptr;
         manage_ = nullptr;
     }
-    void take(Function& other) {
+    void take(Callable& other) {
         call_ = std::exchange(other.call_, nullptr);
         manage_ = std::exchange(other.manage_, nullptr);
         if (manage_ != nullptr)
@@ -83,9 +67,54 @@ private:
             __builtin_memcpy(storage_, other.storage_, sizeof storage_);
     }
 
-    R (*call_)(Function&, Args...) = nullptr;
-    void (*manage_)(Function&, Function*) = nullptr;  // moves to the other, or destroys; null where copying the bytes is enough
+    template <bool fits, class Stored, class R, class... Args>
+    static R invoke(Callable& self, Args... args) {
+        if constexpr (fits)
+            return static_cast<R>((*static_cast<Stored*>(self.inside()))(std::forward<Args>(args)...));
+        else
+            return static_cast<R>((**static_cast<Stored**>(self.inside()))(std::forward<Args>(args)...));
+    }
+    template <class Stored>
+    static void manage(Callable& self, Callable* to) {
+        auto& stored = *static_cast<Stored*>(self.inside());
+        if (to != nullptr) ::new (to->inside()) Stored(std::move(stored));
+        stored.~Stored();
+    }
+    template <class Stored>
+    static void manage_pointer(Callable& self, Callable* to) {
+        auto* held = *static_cast<Stored**>(self.inside());
+        if (to != nullptr)
+            ::new (to->inside()) Stored*(held);
+        else
+            delete held;
+    }
+
+    void (*call_)() = nullptr;
+    void (*manage_)(Callable&, Callable*) = nullptr;  // moves to the other, or destroys; null where copying the bytes is enough
     alignas(void*) std::byte storage_[3 * sizeof(void*)] = {};
+};
+
+}  // namespace detail
+
+template <class Signature>
+class Function;
+
+/// A move-only callable. What it captures lives inside while it fits into three pointers, else on the heap; empty (made from nothing
+/// or from a null function pointer), it is false and must not be called.
+template <class R, class... Args>
+class Function<R(Args...)> : public detail::Callable {
+public:
+    Function() = default;
+
+    template <class F>
+    requires(!std::is_same_v<std::remove_cvref_t<F>, Function> && std::is_invocable_r_v<R, std::remove_cvref_t<F>&, Args...>)
+        Function(F&& f) {
+        if constexpr (std::is_pointer_v<std::remove_cvref_t<F>>)
+            if (f == nullptr) return;
+        hold<R, Args...>(std::forward<F>(f));
+    }
+
+    R operator()(Args... args) { return call<R, Args...>(std::forward<Args>(args)...); }
 };
 
 template <class Signature>
@@ -102,7 +131,7 @@ public:
     static Delegate to(T* object) {
         Delegate d;
         d.object_ = object;
-        d.call_ = [](void* self, Args... args) { (static_cast<T*>(self)->*Member)(std::forward<Args>(args)...); };
+        d.call_ = &invoke<Member, T>;
         return d;
     }
 
@@ -110,6 +139,11 @@ public:
     void operator()(Args... args) const { call_(object_, std::forward<Args>(args)...); }
 
 private:
+    template <auto Member, class T>
+    static void invoke(void* self, Args... args) {
+        (static_cast<T*>(self)->*Member)(std::forward<Args>(args)...);
+    }
+
     void* object_ = nullptr;
     void (*call_)(void*, Args...) = nullptr;
 };

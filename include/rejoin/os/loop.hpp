@@ -117,7 +117,7 @@ public:
     [[gnu::cold]] S& service() {
         for (Service* s = services_; s != nullptr; s = s->next)
             if (s->key == &key<S>) return *static_cast<S*>(s->object);
-        services_ = new Service{&key<S>, new S(*this), [](void* object) { delete static_cast<S*>(object); }, services_};
+        services_ = new Service{&key<S>, new S(*this), &destroy<S>, services_};
         return *static_cast<S*>(services_->object);
     }
 
@@ -294,6 +294,11 @@ private:
     void set_alarm(TimePoint when) {
         alarm_ = when;
         poller_.set_alarm(when);
+    }
+
+    template <class S>
+    static void destroy(void* service) {
+        delete static_cast<S*>(service);
     }
 
     Poller poller_;
