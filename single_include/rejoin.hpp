@@ -6500,77 +6500,100 @@ template <class Report>
     detail::diff(before, after, Delegate<void(const NetworkChange&)>::to<&Call::operator()>(&call));
 }
 
-/// The change in one sentence for people.
-[[gnu::cold]] inline Description describe(const NetworkChange& change) {
+namespace detail {
+
+/// What `describe` says of a change: %i is for the interface, %a the address, %o the one before, %f the family, %g the gateway, %s the name
+/// servers, %t the time asleep.
+inline const char* sentence(const NetworkChange& change) {
     using Kind = NetworkChange::Kind;
-    const auto name = [&] {
-        Text<31> text{change.interface_name};
-        return text.empty() ? text.append("number ").append_number(change.interface_index) : text;
-    }();
-    const auto interface_text = [&](TextView what) { return Description("Interface ").append(name).append(what); };
-    const auto address_text = [&](TextView what) {
-        return Description("Address ").append(to_text(change.address)).append(what).append(name);
-    };
-    const TextView protocol = change.family == Family::v6 ? "IPv6" : "IPv4";
-    const auto route_text = [&](TextView what) {
-        Description text = Description(protocol).append(what).append(name);
-        if (change.gateway.family != Family::none) text.append(" through ").append(to_text(change.gateway));
-        return text.append(".");
-    };
     switch (change.kind) {
         case Kind::interface_removed:
-            return interface_text(" is gone.");
+            return "Interface %i is gone.";
         case Kind::interface_down:
-            return interface_text(" was switched off.");
+            return "Interface %i was switched off.";
         case Kind::carrier_down:
-            return interface_text(" lost its link.");
+            return "Interface %i lost its link.";
         case Kind::address_removed:
-            return address_text(" was removed from ").append(".");
+            return "Address %a was removed from %i.";
         case Kind::address_unusable:
-            return address_text(" cannot be used any more on ").append(".");
+            return "Address %a cannot be used any more on %i.";
         case Kind::address_deprecated:
-            return address_text(" is not meant for new connections any more on ").append(".");
+            return "Address %a is not meant for new connections any more on %i.";
         case Kind::interface_added:
-            return interface_text(" appeared.");
+            return "Interface %i appeared.";
         case Kind::interface_up:
-            return interface_text(" was switched on.");
+            return "Interface %i was switched on.";
         case Kind::carrier_up:
-            return interface_text(" has a link.");
+            return "Interface %i has a link.";
         case Kind::address_added:
-            return address_text(" was added to ").append(".");
+            return "Address %a was added to %i.";
         case Kind::address_usable:
-            return address_text(" can be used on ").append(".");
+            return "Address %a can be used on %i.";
         case Kind::route_added:
-            return route_text(" has a route to the internet by ");
+            return "%f has a route to the internet by %i%g.";
         case Kind::route_changed:
-            return route_text(" now goes to the internet by ");
+            return "%f now goes to the internet by %i%g.";
         case Kind::route_removed:
-            return Description(protocol).append(" has no route to the internet any more; it went by ").append(name).append(".");
+            return "%f has no route to the internet any more; it went by %i.";
         case Kind::active_interface_changed:
-            return interface_text(" now leads to the internet.");
+            return "Interface %i now leads to the internet.";
         case Kind::connectivity_lost:
-            return TextView("There is no route to the internet any more.");
+            return "There is no route to the internet any more.";
         case Kind::connectivity_regained:
-            return Description("There is a route to the internet again, by ").append(name).append(".");
-        case Kind::dns_changed: {
-            if (change.after == nullptr || change.after->dns_servers.empty()) return TextView("No name server is known any more.");
-            Description text("Names are now looked up at ");
-            for (const IpAddress& server : change.after->dns_servers)
-                text.append(&server == change.after->dns_servers.begin() ? "" : ", ").append(to_text(server));
-            return text.append(".");
-        }
-        case Kind::external_address_changed: {
-            Description text = Description(protocol);
-            if (change.address.family == Family::none) return text.append(" has no known external address any more.");
-            text.append(change.servers_disagree ? " looks different to each server; to one it is now " : " is seen from outside as ");
-            text.append(to_text(change.address));
-            if (change.old_address.family != Family::none) text.append("; it was ").append(to_text(change.old_address));
-            return text.append(".");
-        }
+            return "There is a route to the internet again, by %i.";
+        case Kind::dns_changed:
+            if (change.after == nullptr || change.after->dns_servers.empty()) return "No name server is known any more.";
+            return "Names are now looked up at %s.";
+        case Kind::external_address_changed:
+            if (change.address.family == Family::none) return "%f has no known external address any more.";
+            if (change.servers_disagree) return "%f looks different to each server; to one it is now %a%o.";
+            return "%f is seen from outside as %a%o.";
         case Kind::woke:
-            return Description("The host woke after ").append_number((change.slept.milliseconds() + 500) / 1000).append(" s of sleep.");
+            return "The host woke after %t s of sleep.";
     }
-    return {};
+    return "";
+}
+
+}  // namespace detail
+
+/// The change in one sentence for people.
+[[gnu::cold]] inline Description describe(const NetworkChange& change) {
+    Description text;
+    const auto append = [&](TextView before, const IpAddress& ip) {
+        if (ip.family != Family::none) text.append(before).append(to_text(ip));
+    };
+    for (const char* at = detail::sentence(change); *at != 0; ++at) {
+        switch (*at == '%' ? *++at : 0) {
+            case 'i':
+                if (change.interface_name.empty())
+                    text.append("number ").append_number(change.interface_index);
+                else
+                    text.append(change.interface_name);
+                break;
+            case 'a':
+                text.append(to_text(change.address));
+                break;
+            case 'o':
+                append("; it was ", change.old_address);
+                break;
+            case 'f':
+                text.append(change.family == Family::v6 ? "IPv6" : "IPv4");
+                break;
+            case 'g':
+                append(" through ", change.gateway);
+                break;
+            case 's':
+                for (const IpAddress& server : change.after->dns_servers)
+                    append(&server == change.after->dns_servers.begin() ? "" : ", ", server);
+                break;
+            case 't':
+                text.append_number((change.slept.milliseconds() + 500) / 1000);
+                break;
+            default:
+                text.append({at, 1});
+        }
+    }
+    return text;
 }
 
 }  // namespace rejoin::inline v0_1
@@ -7613,37 +7636,28 @@ public:
         if (buffer == nullptr) return;
         Array<IpAddress> before;
         std::swap(before, state.dns_servers);
-        bool stub_of_systemd = false, stub_of_network_manager = false;
-        bool whole = read_servers(files_.resolv_conf, buffer, state, [&](TextView text) {
-            stub_of_systemd = asks_only(
-                state, [](const IpAddress& ip) { return ip == IpAddress::v4(127, 0, 0, 53) || ip == IpAddress::v4(127, 0, 0, 54); });
-            stub_of_network_manager =
-                contains(text, "NetworkManager") && asks_only(state, [](const IpAddress& ip) { return ip.is_loopback(); });
-        });
-        if (whole && stub_of_systemd)
-            whole = read_servers(files_.systemd_resolved, buffer, state, [](TextView) {});
-        else if (whole && stub_of_network_manager)
-            whole = read_servers(files_.network_manager, buffer, state, [](TextView) {});
+        TextView text;
+        bool whole = read_servers(files_.resolv_conf, buffer, state, text);
+        if (asks_only(state, [](const IpAddress& ip) { return ip == IpAddress::v4(127, 0, 0, 53) || ip == IpAddress::v4(127, 0, 0, 54); }))
+            whole = whole && read_servers(files_.systemd_resolved, buffer, state, text);
+        else if (contains(text, "NetworkManager") && asks_only(state, [](const IpAddress& ip) { return ip.is_loopback(); }))
+            whole = whole && read_servers(files_.network_manager, buffer, state, text);
         if (!whole) std::swap(before, state.dns_servers);
         std::free(buffer);
     }
 
 private:
-    // Where there is no such file, the servers stay. False when it cannot be read.
-    template <class Look>
-    static bool read_servers(const char* path, char* buffer, NetworkState& state, Look look) {
+    // `text` is what the file says. Where there is none, the servers stay. False when it cannot be read.
+    static bool read_servers(const char* path, char* buffer, NetworkState& state, TextView& text) {
         const auto size = read_file(path, {reinterpret_cast<std::byte*>(buffer), file_size_max});
         if (!size) return size.error() == Error::system(ENOENT) || size.error() == Error::system(ENOTDIR);
         std::size_t whole_lines = *size;
         if (*size == file_size_max)
             while (whole_lines > 0 && buffer[whole_lines - 1] != '\n') --whole_lines;
-        const TextView text(buffer, whole_lines);
-        if (!parse_resolv_conf(text, state)) return false;
-        look(text);
-        return true;
+        text = {buffer, whole_lines};
+        return parse_resolv_conf(text, state);
     }
-    template <class Test>
-    static bool asks_only(const NetworkState& state, Test test) {
+    static bool asks_only(const NetworkState& state, bool (*test)(const IpAddress&)) {
         for (const IpAddress& server : state.dns_servers)
             if (!test(server)) return false;
         return !state.dns_servers.empty();
@@ -8486,6 +8500,17 @@ inline bool put_name(ifreq& request, TextView name) {
     return true;
 }
 
+// Puts the IPv6 addresses; if `known`, only in place of those that are there. False when memory is out.
+inline bool put_proc_addresses(NetworkState& to, bool known) {
+    bool stored = true;
+    with_file("/proc/net/if_inet6", [&](TextView text) {
+        parse_if_inet6(text, [&](const InterfaceAddress& address, TextView) {
+            if (!known || to.find_address(address.interface_index, address.ip) != nullptr) stored = to.put(address) && stored;
+        });
+    });
+    return stored;
+}
+
 }  // namespace detail
 
 /// Lists interfaces and addresses without netlink, for where that is forbidden: netdevice(7) and /proc/net. False when that is, too.
@@ -8537,20 +8562,11 @@ inline bool put_name(ifreq& request, TextView name) {
             stored = to.put(address) && stored;
         }
     ::close(fd);
-    detail::with_file("/proc/net/if_inet6", [&](TextView text) {
-        parse_if_inet6(text, [&](const InterfaceAddress& address, TextView) { stored = to.put(address) && stored; });
-    });
-    return listed && stored;
+    return detail::put_proc_addresses(to, false) && listed && stored;
 }
 
 /// Adds what getifaddrs(3) does not tell of IPv6 addresses: whether they are usable, deprecated or temporary.
-inline void mark_proc_addresses(NetworkState& state) {
-    detail::with_file("/proc/net/if_inet6", [&](TextView text) {
-        parse_if_inet6(text, [&](const InterfaceAddress& address, TextView) {
-            if (state.find_address(address.interface_index, address.ip) != nullptr) state.put(address);
-        });
-    });
-}
+inline void mark_proc_addresses(NetworkState& state) { static_cast<void>(detail::put_proc_addresses(state, true)); }
 
 }  // namespace rejoin::inline v0_1
 #elif !defined(_WIN32)

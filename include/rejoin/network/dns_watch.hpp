@@ -38,37 +38,28 @@ public:
         if (buffer == nullptr) return;
         Array<IpAddress> before;
         std::swap(before, state.dns_servers);
-        bool stub_of_systemd = false, stub_of_network_manager = false;
-        bool whole = read_servers(files_.resolv_conf, buffer, state, [&](TextView text) {
-            stub_of_systemd = asks_only(
-                state, [](const IpAddress& ip) { return ip == IpAddress::v4(127, 0, 0, 53) || ip == IpAddress::v4(127, 0, 0, 54); });
-            stub_of_network_manager =
-                contains(text, "NetworkManager") && asks_only(state, [](const IpAddress& ip) { return ip.is_loopback(); });
-        });
-        if (whole && stub_of_systemd)
-            whole = read_servers(files_.systemd_resolved, buffer, state, [](TextView) {});
-        else if (whole && stub_of_network_manager)
-            whole = read_servers(files_.network_manager, buffer, state, [](TextView) {});
+        TextView text;
+        bool whole = read_servers(files_.resolv_conf, buffer, state, text);
+        if (asks_only(state, [](const IpAddress& ip) { return ip == IpAddress::v4(127, 0, 0, 53) || ip == IpAddress::v4(127, 0, 0, 54); }))
+            whole = whole && read_servers(files_.systemd_resolved, buffer, state, text);
+        else if (contains(text, "NetworkManager") && asks_only(state, [](const IpAddress& ip) { return ip.is_loopback(); }))
+            whole = whole && read_servers(files_.network_manager, buffer, state, text);
         if (!whole) std::swap(before, state.dns_servers);
         std::free(buffer);
     }
 
 private:
-    // Where there is no such file, the servers stay. False when it cannot be read.
-    template <class Look>
-    static bool read_servers(const char* path, char* buffer, NetworkState& state, Look look) {
+    // `text` is what the file says. Where there is none, the servers stay. False when it cannot be read.
+    static bool read_servers(const char* path, char* buffer, NetworkState& state, TextView& text) {
         const auto size = read_file(path, {reinterpret_cast<std::byte*>(buffer), file_size_max});
         if (!size) return size.error() == Error::system(ENOENT) || size.error() == Error::system(ENOTDIR);
         std::size_t whole_lines = *size;
         if (*size == file_size_max)
             while (whole_lines > 0 && buffer[whole_lines - 1] != '\n') --whole_lines;
-        const TextView text(buffer, whole_lines);
-        if (!parse_resolv_conf(text, state)) return false;
-        look(text);
-        return true;
+        text = {buffer, whole_lines};
+        return parse_resolv_conf(text, state);
     }
-    template <class Test>
-    static bool asks_only(const NetworkState& state, Test test) {
+    static bool asks_only(const NetworkState& state, bool (*test)(const IpAddress&)) {
         for (const IpAddress& server : state.dns_servers)
             if (!test(server)) return false;
         return !state.dns_servers.empty();

@@ -35,6 +35,17 @@ inline bool put_name(ifreq& request, TextView name) {
     return true;
 }
 
+// Puts the IPv6 addresses; if `known`, only in place of those that are there. False when memory is out.
+inline bool put_proc_addresses(NetworkState& to, bool known) {
+    bool stored = true;
+    with_file("/proc/net/if_inet6", [&](TextView text) {
+        parse_if_inet6(text, [&](const InterfaceAddress& address, TextView) {
+            if (!known || to.find_address(address.interface_index, address.ip) != nullptr) stored = to.put(address) && stored;
+        });
+    });
+    return stored;
+}
+
 }  // namespace detail
 
 /// Lists interfaces and addresses without netlink, for where that is forbidden: netdevice(7) and /proc/net. False when that is, too.
@@ -86,20 +97,11 @@ inline bool put_name(ifreq& request, TextView name) {
             stored = to.put(address) && stored;
         }
     ::close(fd);
-    detail::with_file("/proc/net/if_inet6", [&](TextView text) {
-        parse_if_inet6(text, [&](const InterfaceAddress& address, TextView) { stored = to.put(address) && stored; });
-    });
-    return listed && stored;
+    return detail::put_proc_addresses(to, false) && listed && stored;
 }
 
 /// Adds what getifaddrs(3) does not tell of IPv6 addresses: whether they are usable, deprecated or temporary.
-inline void mark_proc_addresses(NetworkState& state) {
-    detail::with_file("/proc/net/if_inet6", [&](TextView text) {
-        parse_if_inet6(text, [&](const InterfaceAddress& address, TextView) {
-            if (state.find_address(address.interface_index, address.ip) != nullptr) state.put(address);
-        });
-    });
-}
+inline void mark_proc_addresses(NetworkState& state) { static_cast<void>(detail::put_proc_addresses(state, true)); }
 
 }  // namespace rejoin::inline v0_1
 #elif !defined(_WIN32)
