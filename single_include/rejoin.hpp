@@ -2137,7 +2137,7 @@ namespace rejoin::inline v0_1 {
 
 namespace detail {
 
-/// What a `Function` holds, the same code for every signature: what each has of its own is compiled and linked once for each.
+/// What a `Function` holds. To move and to destroy it does not depend on the signature, so that a program has that code once.
 class Callable {
 public:
     Callable() = default;
@@ -2222,13 +2222,16 @@ private:
 
 }  // namespace detail
 
+template <class... Args>
+class Handlers;
+
 template <class Signature>
 class Function;
 
 /// A move-only callable. What it captures lives inside while it fits into three pointers, else on the heap; empty (made from nothing
 /// or from a null function pointer), it is false and must not be called.
 template <class R, class... Args>
-class Function<R(Args...)> : public detail::Callable {
+class Function<R(Args...)> : detail::Callable {
 public:
     Function() = default;
 
@@ -2240,7 +2243,12 @@ public:
         hold<R, Args...>(std::forward<F>(f));
     }
 
+    using Callable::operator bool;
     R operator()(Args... args) { return call<R, Args...>(std::forward<Args>(args)...); }
+
+private:
+    template <class...>
+    friend class Handlers;  // takes what is held, and calls it by the same types
 };
 
 template <class Signature>
@@ -6391,10 +6399,6 @@ inline const Interface* find_from(std::size_t& at, const Array<Interface>& in, c
 inline const InterfaceAddress* find_from(std::size_t& at, const Array<InterfaceAddress>& in, const InterfaceAddress& what) {
     return find_from(at, in, [&](const InterfaceAddress& a) { return a.interface_index == what.interface_index && a.ip == what.ip; });
 }
-
-}  // namespace detail
-
-namespace detail {
 
 // One body, whoever asks: it is long.
 [[gnu::cold]] inline void diff(const NetworkState& before, const NetworkState& after, Delegate<void(const NetworkChange&)> report) {

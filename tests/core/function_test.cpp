@@ -123,6 +123,14 @@ TEST_CASE("Function keeps every byte of what fits inside") {
     for (std::size_t i = 0; i < 4; ++i) CHECK(g(i) == i + 4);
 }
 
+TEST_CASE("Function is called by its own signature alone") {
+    STATIC_REQUIRE_FALSE(std::is_convertible_v<Function<void()>*, rejoin::detail::Callable*>);
+    STATIC_REQUIRE_FALSE(std::is_constructible_v<rejoin::detail::Callable, Function<void()>>);
+    STATIC_REQUIRE_FALSE(std::is_assignable_v<Function<void()>&, Function<void(int)>>);
+    STATIC_REQUIRE_FALSE(std::is_copy_constructible_v<Function<void()>>);
+    STATIC_REQUIRE(std::is_nothrow_move_constructible_v<Function<void()>>);
+}
+
 TEST_CASE("Delegate calls a member of an object that it does not own") {
     struct Thing {
         int sum = 0;

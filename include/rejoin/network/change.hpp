@@ -129,10 +129,6 @@ inline const InterfaceAddress* find_from(std::size_t& at, const Array<InterfaceA
     return find_from(at, in, [&](const InterfaceAddress& a) { return a.interface_index == what.interface_index && a.ip == what.ip; });
 }
 
-}  // namespace detail
-
-namespace detail {
-
 // One body, whoever asks: it is long.
 [[gnu::cold]] inline void diff(const NetworkState& before, const NetworkState& after, Delegate<void(const NetworkChange&)> report) {
     using Kind = NetworkChange::Kind;
